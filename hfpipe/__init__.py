@@ -1,0 +1,39 @@
+"""A spoken question in, a spoken answer out: importing hfpipe registers the transformers pipeline "voice-qa".
+
+Public names: `load`, `offline_repo`, `VoiceQAPipeline`, `LLM`, `load_tts`, `TransformersTTS`, `XTTS`, `Kokoro`. Each
+is imported when it is first asked for.
+"""
+
+import importlib
+
+import wrapt
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "load": "loading",
+    "offline_repo": "offline",
+    "VoiceQAPipeline": "voice_qa",
+    "LLM": "llm",
+    "load_tts": "tts",
+    "TransformersTTS": "tts",
+    "XTTS": "xtts",
+    "Kokoro": "kokoro",
+}
+__all__ = [*_MODULES, "__version__"]
+
+
+@wrapt.when_imported("transformers.pipelines")
+def _register(_):
+    """Registers "voice-qa" as soon as transformers' pipelines are imported, which takes seconds, so not before."""
+    importlib.import_module(f"{__name__}.loading").register()
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

