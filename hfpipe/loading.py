@@ -2,11 +2,9 @@
 
 import os
 
-from transformers import AutoModelForSpeechSeq2Seq
-from transformers.pipelines import PIPELINE_REGISTRY, pipeline
+from transformers.pipelines import PIPELINE_REGISTRY, AutoModelForSpeechSeq2Seq, pipeline
 
-from .hub import WITHOUT_HUB, check_reachable
-from .voice_qa import DEFAULT_WHISPER, VoiceQAPipeline, explain_out_of_memory
+from .hub import DEFAULT_WHISPER, check_reachable
 
 
 class DefaultModel(dict):
@@ -22,34 +20,37 @@ class DefaultModel(dict):
 
 
 def register() -> None:
-    """Registers the task "voice-qa" with transformers, so that `pipeline("voice-qa", ...)` finds it."""
-    PIPELINE_REGISTRY.register_pipeline(
-        "voice-qa",
-        pipeline_class=VoiceQAPipeline,
-        pt_model=AutoModelForSpeechSeq2Seq,
-        default=DefaultModel(model=DEFAULT_WHISPER),
-        type="multimodal",
-    )
+    """Registers the task "voice-qa" with transformers, so that `pipeline("voice-qa", ...)` finds it.
+
+    The class is named, not imported, as transformers names its own: the modules of this package import transformers'
+    pipelines, whose import runs this.
+    """
+    PIPELINE_REGISTRY.supported_tasks["voice-qa"] = {
+        "impl": "hfpipe.voice_qa.VoiceQAPipeline",
+        "pt": (AutoModelForSpeechSeq2Seq,),
+        "default": DefaultModel(model=DEFAULT_WHISPER),
+        "type": "multimodal",
+    }
 
 
-def load(model=None, **kwargs) -> VoiceQAPipeline:
+def load(model=None, **kwargs):
     """Loads a voice-qa pipeline with the installed code; none of the repo's code is run.
 
     Args:
         model: a voice-qa repo or a Whisper: a folder or a Hub id. None is the default Whisper with the default parts.
         **kwargs: all that `transformers.pipeline` and `VoiceQAPipeline` take: `llm`, `tts`, `device`, `revision` ...
 
+    Returns:
+        The `VoiceQAPipeline`.
+
     Raises:
         OSError: the model can't be reached or read; the message says what to give instead.
         MemoryError: it doesn't fit; the message names a smaller one.
     """
+    from .voice_qa import VoiceQAPipeline, explain_out_of_memory
+
     if isinstance(model, (str, os.PathLike)):
         model = os.fspath(model)
         check_reachable(model, kwargs.get("revision"), "model")
     with explain_out_of_memory("asr"):
-        try:
-            return pipeline("voice-qa", model=model, pipeline_class=VoiceQAPipeline, **kwargs)
-        except KeyError as error:
-            raise OSError(
-                f"model={model!r} is no Whisper repo: {error}. Give a voice-qa repo. {WITHOUT_HUB}"
-            ) from error
+        return pipeline("voice-qa", model=model, pipeline_class=VoiceQAPipeline, **kwargs)

@@ -12,14 +12,7 @@ def split_sentences(text: str, language: str = "es") -> list[str]:
     "Sr.", "EE. UU." and "3.º" end no sentence; nor does a full stop before a lower-case letter ("las 3 p. m. y"),
     which sentencex takes for an end.
     """
-    sentences: list[str] = []
-    for piece in segment(language, text):
-        starts_in_lower_case = piece.lstrip()[:1].islower()
-        if sentences and starts_in_lower_case:
-            sentences[-1] += piece
-        else:
-            sentences.append(piece)
-    return [stripped for sentence in sentences if (stripped := " ".join(sentence.split()))]
+    return [sentence.strip() for sentence in _pieces(text, language)]
 
 
 def cut_at_sentence(text: str, language: str = "es") -> str:
@@ -27,14 +20,21 @@ def cut_at_sentence(text: str, language: str = "es") -> str:
 
     An unfinished sentence that stands alone loses its last word, which may be half of one, and ends in "…".
     """
-    sentences = split_sentences(text, language)
-    if not sentences or _is_finished(sentences[-1]):
-        return " ".join(sentences)
-    if len(sentences) > 1:
-        return " ".join(sentences[:-1])
-    words = sentences[0].split()
+    pieces = _pieces(text, language)
+    if not pieces or pieces[-1].rstrip().rstrip(CLOSING).endswith(tuple(SENTENCE_END)):
+        return "".join(pieces).strip()
+    if len(pieces) > 1:
+        return "".join(pieces[:-1]).strip()
+    words = pieces[0].split()
     return " ".join(words[:-1] or words).rstrip(",;:—-") + "…"
 
 
-def _is_finished(sentence: str) -> bool:
-    return sentence.rstrip(CLOSING).endswith(tuple(SENTENCE_END))
+def _pieces(text: str, language: str) -> list[str]:
+    """Splits a text, its white space made single blanks, into sentences that join up to it again."""
+    pieces: list[str] = []
+    for piece in segment(language, " ".join(text.split())):
+        if pieces and piece.lstrip()[:1].islower():
+            pieces[-1] += piece
+        else:
+            pieces.append(piece)
+    return [piece for piece in pieces if piece.strip()]

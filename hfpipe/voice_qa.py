@@ -11,16 +11,10 @@ from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from .audio import SAMPLING_RATE, load_question, load_reference
-from .hub import WITHOUT_HUB, split_revision
+from .hub import DEFAULT_PARTS, DEFAULT_WHISPER, WITHOUT_HUB, split_revision
 from .llm import LLM, MAX_NEW_TOKENS
 from .tts import load_tts
 
-# Commits seen in public caches and lock files of November 2026; a pin keeps an answer the same next year.
-DEFAULT_WHISPER = ("openai/whisper-small", "973afd24965f72e36ca33b3055d56a652f456b4d")
-DEFAULT_PARTS = {
-    "llm": "Qwen/Qwen2.5-1.5B-Instruct@989aa7980e4cf806f80c7fef2b1adb7bc71aa306",
-    "tts": "coqui/XTTS-v2@6c2b0d75eae4b7047358e3b6bd9325f857d43f77",
-}
 EXAMPLE_PARTS = {
     "llm": "'Qwen/Qwen2.5-1.5B-Instruct' or 'google/flan-t5-base'",
     "tts": "'coqui/XTTS-v2' or 'facebook/mms-tts-spa'",

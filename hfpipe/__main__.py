@@ -1,0 +1,166 @@
+"""The command line: `python -m hfpipe ask QUESTION.wav` and `python -m hfpipe check`."""
+
+import contextlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(
+    help="A spoken question in, a spoken answer out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+console = Console()
+progress = Console(stderr=True)
+OFFLINE = "offline"
+STAGES = {
+    "asr": "heard (asr)",
+    "llm": "thought (llm)",
+    "tts": "spoke (tts)",
+    "tts_base": "spoke in its own voice (tts_base)",
+    "first_audio": "until the first sound",
+    "total": "total",
+}
+
+
+@app.command()
+def ask(
+    audio: Annotated[str, typer.Argument(help="The spoken question: a wav, flac, ogg or mp3 file, or a URL.")],
+    speaker_wav: Annotated[
+        str | None,
+        typer.Option(help="10 to 15 s of the voice to answer in. Its speaker must have agreed to be cloned."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"A voice-qa repo or a Whisper: folder or Hub id; '{OFFLINE}' needs no Hub."),
+    ] = None,
+    llm: Annotated[str | None, typer.Option(help="The model that answers: folder or Hub id.")] = None,
+    tts: Annotated[str | None, typer.Option(help="The voice that speaks: folder or Hub id.")] = None,
+    language: Annotated[str, typer.Option(help="The language's code; 'auto' detects it.")] = "es",
+    compare: Annotated[bool, typer.Option("--compare", help="Also answer in the voice part's own voice.")] = False,
+    out: Annotated[Path, typer.Option(help="The folder where answer.wav goes.")] = Path("."),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Answer a spoken question aloud: prints question, answer and times, and writes answer.wav."""
+    with _plain_errors():
+        from .audio import load_question, load_reference, write_wav
+
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out {out} is a file; give a folder.")
+        load_question(audio)  # what can't be answered is refused before the models load
+        reference = load_reference(speaker_wav) if speaker_wav else None
+        pipe, parts = _load(model, llm, tts)
+        with _step("Answering"):
+            result = pipe(
+                audio, speaker_wav=reference, compare=compare, language=None if language == "auto" else language
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        for key, name in (("audio", "answer.wav"), ("audio_base", "answer_base.wav")):
+            if key in result:
+                write_wav(out / name, result[key], result["sampling_rate"])
+                result[key] = str(out / name)
+    if as_json:
+        print(json.dumps({**result, **parts}, ensure_ascii=False, indent=2))
+    else:
+        _show(result, pipe, speaker_wav)
+
+
+@app.command()
+def check() -> None:
+    """Say what this machine has and lacks for hfpipe, with remedies, and which models fit it."""
+    from .check import check_machine, models_that_fit
+
+    table = Table("", "what", "found", "what to do", title="This machine")
+    with _step("Looking at this machine"):
+        findings = check_machine()
+    for finding in findings:
+        mark = {True: "[green]ok[/]", False: "[red]broken[/]", None: "[yellow]missing[/]"}[finding.ok]
+        table.add_row(mark, finding.subject, escape(finding.found), "" if finding.ok else escape(finding.remedy))
+    console.print(table)
+    fitting = Table("argument", "model", "takes about", "", title="Models that fit, by what is free now")
+    for argument, models in models_that_fit().items():
+        for name, size, fits in models:
+            fitting.add_row(argument, name, f"{size:.1f} GB", "[green]fits[/]" if fits else "[red]too large[/]")
+    console.print(fitting)
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def _load(model: str | None, llm: str | None, tts: str | None):
+    """Loads the pipeline, and gives it with the names of what was loaded."""
+    if model is None and not _defaults_at_hand():
+        progress.print(f"The Hub doesn't answer and the default models aren't cached: using --model {OFFLINE}.")
+        model = OFFLINE
+    if model == OFFLINE:
+        from .offline import offline_repo
+
+        with _step("Putting the offline models together (once, about a minute)"):
+            model = offline_repo(progress=lambda step: progress.print(f"  {escape(step)}"))
+    with _step("Loading the models"):
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        from .loading import load
+
+        given = {name: value for name, value in {"llm": llm, "tts": tts}.items() if value is not None}
+        pipe = load(model, **given)
+    return pipe, {"model": pipe.model.config.name_or_path, **given}
+
+
+def _defaults_at_hand() -> bool:
+    from .hub import DEFAULT_WHISPER, check_reachable
+
+    try:
+        check_reachable(*DEFAULT_WHISPER, "model")
+    except OSError:
+        return False
+    return True
+
+
+def _show(result: dict, pipe, speaker_wav: str | None) -> None:
+    console.print(f"[bold]Question:[/] {escape(result['question'])}", highlight=False)
+    console.print(f"[bold]Answer:[/]   {escape(result['answer'])}", highlight=False)
+    if speaker_wav and not result["cloned"]:
+        console.print(
+            f"[yellow]Not cloned:[/] {type(pipe.tts).__name__} doesn't clone; its voice is an approximation."
+        )
+    table = Table("stage", "seconds")
+    table.columns[1].justify = "right"
+    for stage, seconds in result["timings"].items():
+        table.add_row(STAGES[stage], f"{seconds:.2f}")
+    console.print(table)
+    for key in ("audio", "audio_base"):
+        if key in result:
+            console.print(f"[bold]Written:[/]  {escape(result[key])}", highlight=False)
+
+
+@contextlib.contextmanager
+def _step(what: str):
+    """Shows that something slow goes on, and how long it took."""
+    start = time.perf_counter()
+    with progress.status(f"{what} …"):
+        yield
+    progress.print(f"{what}: {time.perf_counter() - start:.1f} s")
+
+
+@contextlib.contextmanager
+def _plain_errors():
+    """Prints an expected error as one plain message, without a traceback, and exits with 1."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
+        progress.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m hfpipe")

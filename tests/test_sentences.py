@@ -1,0 +1,49 @@
+"""Sentences end where a Spanish reader would say so."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfpipe.sentences import cut_at_sentence, split_sentences
+
+
+@pytest.mark.parametrize("text, sentences", [
+    ("El Sr. Pérez vive en EE. UU. desde 1999. ¿Sí? ¡Claro!",
+     ["El Sr. Pérez vive en EE. UU. desde 1999.", "¿Sí?", "¡Claro!"]),
+    ("Llegó a las 3 p. m. y se fue. Es el 3.º de la lista.",
+     ["Llegó a las 3 p. m. y se fue.", "Es el 3.º de la lista."]),
+    ("Mide 3.5 m y cuesta 1.500 pesos. Fin.", ["Mide 3.5 m y cuesta 1.500 pesos.", "Fin."]),
+    ("«¿De veras?», dijo la Dra. Gómez. Bien... creo que sí.",
+     ["«¿De veras?», dijo la Dra. Gómez.", "Bien... creo que sí."]),
+    ("Hola", ["Hola"]),
+    ("  Dos   espacios.\nOtra línea. ", ["Dos espacios.", "Otra línea."]),
+    ("", []),
+])  # fmt: skip
+def test_splits_spanish(text, sentences):
+    assert split_sentences(text) == sentences
+
+
+@pytest.mark.parametrize("text, cut", [
+    ("París es la capital. Tiene muchos mus", "París es la capital."),
+    ("París es la capital. ¿Quieres saber m", "París es la capital."),
+    ("La capital de Francia es Par", "La capital de Francia es…"),
+    ("Tiene, por ejemplo, mus", "Tiene, por ejemplo…"),
+    ("París es la capital.", "París es la capital."),
+    ("Dijo: «Sí.»", "Dijo: «Sí.»"),
+    ("Una. Dos. Tres", "Una. Dos."),
+    ("Par", "Par…"),
+    ("", ""),
+])  # fmt: skip
+def test_cuts_at_a_sentence_end_never_mid_word(text, cut):
+    assert cut_at_sentence(text) == cut
+
+
+@given(st.text(alphabet=st.sampled_from("abAB .,¿?¡!…«»\n15"), max_size=80))
+def test_splitting_loses_nothing_but_white_space(text):
+    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
+
+
+@given(st.text(alphabet=st.sampled_from("abAB .,¿?¡!…«»\n15"), max_size=80))
+def test_a_cut_is_the_beginning_of_the_text(text):
+    cut = cut_at_sentence(text).removesuffix("…").rstrip()
+    assert " ".join(text.split()).startswith(cut)
