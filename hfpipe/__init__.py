@@ -24,9 +24,20 @@ __all__ = [*_MODULES, "__version__"]
 
 
 @wrapt.when_imported("transformers.pipelines")
-def _register(_):
-    """Registers "voice-qa" as soon as transformers' pipelines are imported, which takes seconds, so not before."""
-    importlib.import_module(f"{__name__}.loading").register()
+def _register(pipelines):
+    """Registers "voice-qa" as soon as transformers' pipelines are imported, which takes seconds, so not before.
+
+    The class is named, not imported, as transformers names its own: our modules import transformers' pipelines, whose
+    import runs this.
+    """
+    from .hub import DEFAULT_WHISPER, DefaultModel
+
+    pipelines.PIPELINE_REGISTRY.supported_tasks["voice-qa"] = {
+        "impl": f"{__name__}.voice_qa.VoiceQAPipeline",
+        "pt": (pipelines.AutoModelForSpeechSeq2Seq,),
+        "default": DefaultModel(model=DEFAULT_WHISPER),
+        "type": "multimodal",
+    }
 
 
 def __getattr__(name):

