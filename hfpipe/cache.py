@@ -5,7 +5,6 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Names the folder of hfpipe's own files: `$HFPIPE_CACHE`, or `hfpipe` under the user's cache; it may not exist."""
-    return Path(
-        os.environ.get("HFPIPE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hfpipe")
-    ).expanduser()
+    """Names the folder of hfpipe's own files, `$HFPIPE_CACHE` or `hfpipe` in the user's cache; it may not exist."""
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hfpipe")
+    return Path(os.environ.get("HFPIPE_CACHE") or user_cache).expanduser()

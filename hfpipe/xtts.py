@@ -1,12 +1,9 @@
 """Speak with XTTS, in the voice of a recording: coqui-tts, with safe loading and a voice computed once."""
 
 import contextlib
-import os
 import pickle
 import re
-import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +13,18 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers.utils import logging
 
 from .audio import Reference, load_reference, resample
-from .cache import cache_folder
+from .licence import LICENCE_URL, require_licence
+from .sentences import split_text
 
 XTTS_ID = "coqui/XTTS-v2"
 XTTS_REVISION = "6c2b0d75eae4b7047358e3b6bd9325f857d43f77"
 CONFIG, WEIGHTS, VOCABULARY, SPEAKERS = "config.json", "model.pth", "vocab.json", "speakers_xtts.pth"
-
-LICENCE_URL = "https://coqui.ai/cpml"
-LICENCE_VARIABLE = "COQUI_TOS_AGREED"  # coqui-tts reads the same one, with the same "1"
-LICENCE_FILE = "coqui-cpml-accepted"
-YES = {"y", "yes", "s", "si", "sí"}
 
 CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
 MAX_VOICES = 64  # kept in memory, about 130 kB each
 DEFAULT_CHAR_LIMIT = 250  # coqui-tts's own, for a language without one
 HUB_TIMEOUT = 10  # seconds
-
-# Where a text may be cut, best first: after a sentence, a clause, a word, and at last anywhere. A mark that also
-# stands inside numbers ("3.5", "3:30") ends nothing unless a space follows; CJK marks need none.
-CUTS = (
-    re.compile(r"(?<=[.!?…।؟])[\"'»”)]*\s+|(?<=[。！？])|\n+"),
-    re.compile(r"(?<=[,;:،—–)])\s+|(?<=[、，；：])"),
-    re.compile(r"\s+"),
-    re.compile(r"(?<=.)", re.DOTALL),
-)
 
 
 class XTTS:
@@ -106,7 +90,7 @@ class XTTS:
         if self._source is not None and self._source.startswith(f"{XTTS_ID}@"):
             raise ValueError(
                 f"the weights of {XTTS_ID} stay where they are: their licence, {LICENCE_URL}, goes with them. "
-                f'Keep the reference "{self._source}" instead of a copy; weights of your own are written from a folder.'
+                f'Keep the reference "{self._source}" instead of a copy; weights loaded from a folder are written.'
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +160,7 @@ class XTTS:
                     latents,
                     embedding,
                     speed=speed,
-                    max_new_tokens=min(max_new_tokens or limit, limit),
+                    max_new_tokens=limit if max_new_tokens is None else min(max_new_tokens, limit),
                     **options,
                 )["wav"]
                 spoken += [pause, np.atleast_1d(said)]
@@ -247,32 +231,6 @@ class XTTS:
         return latents, torch.stack(embeddings).mean(dim=0)
 
 
-def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Cuts a text into pieces that fit, as few as cutting greedily gives, at the best places there are.
-
-    Sentences stay whole where they fit, then clauses, then words; only a word that doesn't fit alone is cut within.
-
-    Args:
-        text: any text; its pieces say all of it, in order, but for the white space around cuts.
-        fits: tells whether a piece is short enough. A single character is taken to fit.
-    """
-    return [piece.strip() for piece in _pack(text, fits, CUTS) if piece.strip()]
-
-
-def _pack(text: str, fits: Callable[[str], bool], cuts: tuple[re.Pattern, ...]) -> list[str]:
-    if not cuts or fits(text.strip()):
-        return [text]
-    ends = [match.end() for match in cuts[0].finditer(text) if 0 < match.end() < len(text)]
-    pieces = [""]
-    for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
-        unit = text[start:end]
-        if fits((pieces[-1] + unit).strip()):
-            pieces[-1] += unit
-        else:
-            pieces += _pack(unit, fits, cuts[1:])
-    return pieces
-
-
 def _build(folder: Path):
     """Builds coqui's model from a folder, with weights read as nothing but weights."""
     try:
@@ -309,16 +267,16 @@ def _read_pickle(path: Path) -> dict:
     Raises:
         ValueError: the file holds more than weights, or is damaged.
     """
-    from TTS.config.shared_configs import BaseDatasetConfig
-    from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
-
-    allowed = [  # Coqui's own files carry their config as objects of these classes, two under their former place
-        BaseDatasetConfig,
-        XttsConfig,
-        (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
-        (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
-    ]
     try:
+        from TTS.config.shared_configs import BaseDatasetConfig
+        from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
+
+        allowed = [  # Coqui's own files carry their config as objects of these classes, two under their former place
+            BaseDatasetConfig,
+            XttsConfig,
+            (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
+            (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
+        ]
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -329,9 +287,7 @@ def _read_pickle(path: Path) -> dict:
     except (RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is damaged or truncated ({error}). Copy or download it again.") from error
     if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__}; valid is a dict. Give a file that coqui-tts wrote."
-        )
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a dict; give a file that coqui-tts wrote.")
     return content
 
 
@@ -344,7 +300,7 @@ def _without_duplicates(checkpoint: dict) -> dict:
 
 def _download(name: str, revision: str | None, token) -> Path:
     """Finds a checkpoint in the Hugging Face cache, or downloads it once its licence is accepted."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise FileNotFoundError(f"there is no folder {name}; give a folder, or a Hub id such as {XTTS_ID}.")
     wanted = {"repo_id": name, "revision": revision, "allow_patterns": [CONFIG, WEIGHTS, VOCABULARY, SPEAKERS]}
     with contextlib.suppress(LocalEntryNotFoundError):
@@ -363,40 +319,6 @@ def _download(name: str, revision: str | None, token) -> Path:
             "and the connection, or give a folder with the checkpoint, another tts id, or hfpipe.offline_repo(), "
             "which needs no Hub."
         ) from error
-
-
-def require_licence() -> None:
-    """Makes sure that the user accepted the licence of Coqui's weights: asks once, and remembers a yes.
-
-    Raises:
-        PermissionError: it isn't accepted, or there is nobody to ask.
-    """
-    accepted = cache_folder() / LICENCE_FILE
-    if os.environ.get(LICENCE_VARIABLE) == "1" or accepted.is_file():
-        return
-    if _is_interactive():
-        print(
-            "XTTS's weights are under the Coqui Public Model License (CPML): they, and the speech they make, are for "
-            f"non-commercial use only. Read it at {LICENCE_URL} (a copy: huggingface.co/{XTTS_ID}, LICENSE.txt)."
-        )
-        with contextlib.suppress(EOFError, RuntimeError):  # RuntimeError: a notebook that is run with nobody there
-            if input("Do you accept the licence? [y/N] ").strip().lower() in YES:
-                accepted.parent.mkdir(parents=True, exist_ok=True)
-                accepted.write_text(f"The Coqui Public Model License, {LICENCE_URL}, was accepted here.\n")
-                return
-    raise PermissionError(
-        f"XTTS's weights are downloaded only once you accept their licence, the Coqui Public Model License "
-        f"(non-commercial use): read {LICENCE_URL}, and if you agree set {LICENCE_VARIABLE}=1 and try again. "
-        "Or give another tts model."
-    )
-
-
-def _is_interactive() -> bool:
-    if sys.stdin is not None and sys.stdin.isatty():
-        return True
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return hasattr(shell, "kernel")
 
 
 @contextlib.contextmanager
