@@ -1,9 +1,20 @@
-"""Find where sentences end, so that speech never stops mid-word."""
+"""Find where sentences end, so that speech never stops mid-word and pauses where a listener expects it."""
+
+import re
+from collections.abc import Callable
 
 from sentencex import segment
 
 SENTENCE_END = ".!?…"
 CLOSING = "\"'»”’)]"  # may follow a sentence's final mark
+
+# Where a sentence that is too long may be cut, best first: after a clause, after a word, and at last anywhere. A mark
+# that also stands inside numbers ("3,5", "3:30") ends nothing unless a space follows; CJK marks need none.
+FINER_CUTS = (
+    re.compile(r"(?<=[,;:،—–)])\s+|(?<=[、，；：])"),
+    re.compile(r"\s+"),
+    re.compile(r"(?<=.)", re.DOTALL),
+)
 
 
 def split_sentences(text: str, language: str = "es") -> list[str]:
@@ -27,6 +38,34 @@ def cut_at_sentence(text: str, language: str = "es") -> str:
         return "".join(pieces[:-1]).strip()
     words = pieces[0].split()
     return " ".join(words[:-1] or words).rstrip(",;:—-") + "…"
+
+
+def split_text(text: str, fits: Callable[[str], bool], language: str = "es") -> list[str]:
+    """Cuts a text into pieces that fit, as few as cutting greedily gives, at the best places there are.
+
+    Sentences stay whole where they fit, then clauses, then words; only a word that doesn't fit alone is cut within.
+
+    Args:
+        text: any text; its pieces say all of it, in order, but for the white space around cuts.
+        fits: tells whether a piece is short enough. A single character is taken to fit.
+        language: ISO 639-1 code, for where sentences end.
+    """
+    return [piece.strip() for piece in _pack(_pieces(text, language), fits, FINER_CUTS) if piece.strip()]
+
+
+def _pack(units: list[str], fits: Callable[[str], bool], finer_cuts: tuple[re.Pattern, ...]) -> list[str]:
+    """Joins units while they fit; one that doesn't fit alone is cut finer."""
+    pieces = [""]
+    for unit in units:
+        if fits((pieces[-1] + unit).strip()):
+            pieces[-1] += unit
+        elif not finer_cuts or fits(unit.strip()):
+            pieces.append(unit)
+        else:
+            ends = [match.end() for match in finer_cuts[0].finditer(unit) if 0 < match.end() < len(unit)]
+            parts = [unit[start:end] for start, end in zip([0, *ends], [*ends, len(unit)], strict=True)]
+            pieces += _pack(parts, fits, finer_cuts[1:])
+    return pieces
 
 
 def _pieces(text: str, language: str) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfpipe.sentences import cut_at_sentence, split_sentences
+from hfpipe.sentences import cut_at_sentence, split_sentences, split_text
 
 
 @pytest.mark.parametrize("text, sentences", [
@@ -47,3 +47,24 @@ def test_splitting_loses_nothing_but_white_space(text):
 def test_a_cut_is_the_beginning_of_the_text(text):
     cut = cut_at_sentence(text).removesuffix("…").rstrip()
     assert " ".join(text.split()).startswith(cut)
+
+
+@pytest.mark.parametrize("text, limit, pieces", [
+    ("Uno. Dos. Tres.", 20, ["Uno. Dos. Tres."]),
+    ("Uno. Dos. Tres.", 10, ["Uno. Dos.", "Tres."]),
+    ("Vino el Sr. Paz. Y ya.", 16, ["Vino el Sr. Paz.", "Y ya."]),
+    ("Mide 3.5 m, no 4. Sí.", 17, ["Mide 3.5 m, no 4.", "Sí."]),
+    ("¿Qué es? Dijo «no.» Y ya", 20, ["¿Qué es? Dijo «no.»", "Y ya"]),
+    ("uno, dos, tres cuatro", 10, ["uno, dos,", "tres", "cuatro"]),
+    ("supercalifragilístico", 10, ["supercalif", "ragilístic", "o"]),
+    ("你好。我很好。再见。", 7, ["你好。我很好。", "再见。"]),
+])  # fmt: skip
+def test_a_long_text_is_cut_at_the_best_places(text, limit, pieces):
+    assert split_text(text, lambda part: len(part) <= limit) == pieces
+
+
+@given(st.text(st.sampled_from("aá1 .,;\n?¿。")), st.integers(1, 12))
+def test_cutting_a_long_text_loses_nothing(text, limit):
+    pieces = split_text(text, lambda part: len(part) <= limit)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(0 < len(piece) <= limit for piece in pieces)

@@ -1,0 +1,298 @@
+"""XTTS on a real, tiny coqui-tts model with random weights."""
+
+import io
+import pickle
+import shutil
+import sys
+import time
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+
+from hfpipe.audio import Reference
+from hfpipe.cache import cache_folder
+from hfpipe.licence import LICENCE_VARIABLE, require_licence
+from hfpipe.tts import load_tts
+from hfpipe.xtts import XTTS, XTTS_ID, XTTS_REVISION
+
+pytest.importorskip("TTS")
+
+FILES = ("config.json", "model.pth", "vocab.json", "speakers_xtts.pth")
+FEW = {"max_new_tokens": 8}  # random weights never say stop
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A checkpoint in coqui's layout, with the real classes made small."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
+    from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
+    from TTS.tts.models.xtts import Xtts
+
+    path = tmp_path_factory.mktemp("xtts")
+    special = ["[STOP]", "[UNK]", "[SPACE]", "[es]", "[en]", "[START]"]
+    symbols = special + list("abcdefghijklmnopqrstuvwxyzáéíóúñü¿?!.,;:-'")
+    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, [], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(path / "vocab.json"))
+
+    small = {"gpt_layers": 2, "gpt_n_model_channels": 64, "gpt_n_heads": 4, "decoder_input_dim": 64}
+    tokens = {"gpt_num_audio_tokens": 1026, "gpt_start_audio_token": 1024, "gpt_stop_audio_token": 1025}
+    args = XttsArgs(gpt_use_perceiver_resampler=True, **small, **tokens)
+    torch.manual_seed(0)
+    model = Xtts(XttsConfig(model_args=args, languages=["en", "es", "zh-cn"]))
+    model.tokenizer = VoiceBpeTokenizer(vocab_file=path / "vocab.json")
+    model.init_models()
+    torch.save({"model": model.state_dict()}, path / "model.pth")
+    model.config.save_json(str(path / "config.json"))
+    speakers = {
+        name: {"gpt_cond_latent": torch.randn(1, 32, 64), "speaker_embedding": torch.randn(1, 512, 1)}
+        for name in ("Ana", "Luis")
+    }
+    torch.save(speakers, path / "speakers_xtts.pth")
+    return path
+
+
+@pytest.fixture(scope="session")
+def xtts(folder):
+    return load_tts(folder)
+
+
+@pytest.fixture(scope="session")
+def voice():
+    return Reference(np.random.default_rng(0).normal(0, 0.1, 5 * 24_000).astype(np.float32), 24_000)
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """The checkpoint again, to damage: all files but model.pth are copies, which is a link."""
+    for name in FILES:
+        if name == "model.pth":
+            (tmp_path / name).symlink_to(folder / name)
+        else:
+            shutil.copy(folder / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty Hugging Face cache, a Hub that can't be reached, and no licence accepted."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path / "hfpipe"))
+    monkeypatch.delenv(LICENCE_VARIABLE, raising=False)
+    return tmp_path / "hub"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def speak(xtts, *args, **options):
+    torch.manual_seed(0)
+    return xtts(*args, **FEW, **options)
+
+
+def test_speaks_in_its_own_voices(xtts):
+    assert isinstance(xtts, XTTS) and xtts.clones
+    assert xtts.sampling_rate == 24_000
+    assert xtts.languages == ("en", "es", "zh")
+    assert xtts.speakers == ("Ana", "Luis")
+    first = speak(xtts, "Hola a todos.")
+    assert first.dtype == np.float32 and first.ndim == 1 and first.size and np.abs(first).max() <= 1
+    np.testing.assert_array_equal(first, speak(xtts, "Hola a todos.", speaker="Ana"))
+    assert not np.array_equal(first, speak(xtts, "Hola a todos.", speaker="Luis"))
+
+
+def test_clones_a_voice_and_computes_it_once(xtts, voice):
+    base, cloned = speak(xtts, "Hola."), speak(xtts, "Hola.", speaker_wav=voice)
+    assert not np.array_equal(base, cloned)
+    assert list(xtts._voices) == [(voice.sha256,)]
+    np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=[voice]))
+    assert list(xtts._voices) == [(voice.sha256,)]
+
+
+def test_voice_is_what_coqui_computes(xtts, voice, tmp_path, monkeypatch):
+    import soundfile
+    import torchaudio
+
+    def load(path):  # torchaudio's own needs torchcodec and FFmpeg
+        samples, rate = soundfile.read(path, dtype="float32")
+        return torch.from_numpy(samples)[None], rate
+
+    monkeypatch.setattr(torchaudio, "load", load)
+    at_its_rate = Reference(voice.array, 22_050)  # so that no resampler comes between
+    soundfile.write(tmp_path / "voice.wav", at_its_rate.array, 22_050, subtype="FLOAT")
+    config = xtts.model.config
+    expected = xtts.model.get_conditioning_latents(
+        str(tmp_path / "voice.wav"),
+        max_ref_length=config.max_ref_len,
+        gpt_cond_len=config.gpt_cond_len,
+        gpt_cond_chunk_len=config.gpt_cond_chunk_len,
+        sound_norm_refs=config.sound_norm_refs,
+    )
+    for ours, coquis in zip(xtts._condition([at_its_rate]), expected, strict=True):
+        torch.testing.assert_close(ours, coquis)
+
+
+def test_speed_and_token_limit_shape_the_waveform(xtts):
+    assert speak(xtts, "Hola.", speed=2.0).size < speak(xtts, "Hola.").size
+    torch.manual_seed(0)
+    assert xtts("Hola.", max_new_tokens=16).size > speak(xtts, "Hola.").size
+
+
+def test_prints_nothing(xtts, capfd):
+    speak(xtts, "Hola.")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_says_all_of_a_long_text(xtts):
+    sentence = "Esta es una frase de tamaño medio, con una coma, que se repite. "
+    one, several = speak(xtts, sentence), speak(xtts, sentence * 8)
+    assert several.size > 2 * one.size
+    assert speak(xtts, "1234567890 " * 12).size > one.size  # few characters, but many tokens once in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text": ""}, "no text"),
+        ({"text": " \n"}, "no text"),
+        ({"language": "xx"}, "valid is en, es, zh .*'zh-cn'"),
+        ({"language": ""}, "valid is"),
+        ({"speaker": "Eva"}, "valid is 'Ana', 'Luis'"),
+        ({"speed": 0}, "speed is 0"),
+        ({"speaker_wav": np.zeros(16_000, np.float32)}, "no speech in speaker_wav"),
+        ({"speaker_wav": []}, "empty list"),
+    ],
+)
+def test_refuses_what_it_cannot_say(xtts, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        xtts(**{"text": "Hola.", **FEW, **arguments})
+
+
+def test_refuses_a_missing_reference(xtts):
+    with pytest.raises(FileNotFoundError, match="nobody.wav"):
+        xtts("Hola.", speaker_wav="nobody.wav")
+
+
+def test_saves_and_loads_again(xtts, voice, tmp_path):
+    xtts.save_pretrained(tmp_path / "saved")
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == sorted(FILES)
+    again = load_tts(str(tmp_path / "saved"))
+    assert again.speakers == xtts.speakers and again.languages == xtts.languages
+    for options in ({}, {"speaker_wav": voice}):
+        np.testing.assert_array_equal(speak(again, "Hola.", **options), speak(xtts, "Hola.", **options))
+
+
+def test_needs_some_voice(copy, voice):
+    (copy / "speakers_xtts.pth").unlink()
+    xtts = XTTS.from_pretrained(copy)
+    with pytest.raises(ValueError, match="give speaker_wav"):
+        xtts("Hola.")
+    assert speak(xtts, "Hola.", speaker_wav=voice).size
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.pth", "vocab.json"])
+def test_names_a_missing_file(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"no {name}"):
+        XTTS.from_pretrained(copy)
+
+
+class Malicious:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("name", ["model.pth", "speakers_xtts.pth"])
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_never_runs_a_pickle(copy, name, save):
+    trace = copy / "it-ran"
+    (copy / name).unlink()
+    save({"model": Malicious(trace)}, copy / name)
+    with pytest.raises(ValueError, match="nothing in it was run"):
+        XTTS.from_pretrained(copy)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("length", [0, 100, 1_000_000])
+def test_refuses_truncated_weights(copy, folder, length):
+    (copy / "model.pth").unlink()
+    with open(folder / "model.pth", "rb") as whole:
+        (copy / "model.pth").write_bytes(whole.read(length))
+    with pytest.raises(ValueError, match="model.pth (is damaged or truncated|isn't a file of plain weights)"):
+        XTTS.from_pretrained(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.json"])
+def test_refuses_truncated_json(copy, name):
+    (copy / name).write_text((copy / name).read_text()[:100])
+    with pytest.raises(ValueError, match="is damaged"):
+        XTTS.from_pretrained(copy)
+
+
+def test_refuses_weights_of_another_model(copy):
+    (copy / "model.pth").unlink()
+    torch.save({"model": {"gpt.text_head.bias": torch.zeros(7)}}, copy / "model.pth")
+    with pytest.raises(ValueError, match="don't fit"):
+        XTTS.from_pretrained(copy)
+
+
+def test_downloads_only_with_the_licence(hub, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))  # not a terminal: nobody to ask
+    with pytest.raises(PermissionError, match="coqui.ai/cpml.*COQUI_TOS_AGREED=1"):
+        load_tts(XTTS_ID)
+    monkeypatch.setenv(LICENCE_VARIABLE, "1")
+    started = time.perf_counter()
+    with pytest.raises(OSError, match="coqui/XTTS-v2.*hfpipe.offline_repo") as error:
+        load_tts(XTTS_ID)
+    assert not isinstance(error.value, PermissionError)
+    assert time.perf_counter() - started < 5
+
+
+def test_remembers_a_yes_and_only_a_yes(hub, monkeypatch, capsys):
+    for answer in ("\n", "no\n", ""):
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        with pytest.raises(PermissionError):
+            require_licence()
+        assert not cache_folder().exists()
+    monkeypatch.setattr(sys, "stdin", Terminal("yes\n"))
+    require_licence()
+    assert "non-commercial" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    require_licence()
+    assert capsys.readouterr().out == ""
+
+
+def test_official_weights_are_used_from_the_cache_and_not_copied(hub, folder, tmp_path):
+    snapshot = hub / "models--coqui--XTTS-v2" / "snapshots" / XTTS_REVISION
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(folder)
+    xtts = load_tts(XTTS_ID)
+    assert speak(xtts, "Hola.").size
+    with pytest.raises(ValueError, match=f"{XTTS_ID}@{XTTS_REVISION}"):
+        xtts.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_says_what_a_wrong_name_is():
+    with pytest.raises(FileNotFoundError, match="no folder ./nowhere"):
+        XTTS.from_pretrained("./nowhere")
+
+
+def test_cache_folder(monkeypatch):
+    monkeypatch.setenv("HFPIPE_CACHE", "/somewhere")
+    assert str(cache_folder()) == "/somewhere"
+    monkeypatch.delenv("HFPIPE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert str(cache_folder()) == "/caches/hfpipe"
