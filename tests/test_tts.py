@@ -265,6 +265,9 @@ def test_pocket_clones(pocket, voices, tmp_path):
     assert not np.array_equal(cloned, speak(tts, "hola.", speaker_wav=voices[:1], **few))
     assert_saved_copy_says_the_same(tts, tmp_path / "saved", "hola.", speaker_wav=voices, **few)
     assert speak(tts, "hola a todos. " * 10, **few).size > 2 * base.size
+    (tmp_path / "saved" / "codec.safetensors").unlink()
+    with pytest.raises(ValueError, match="lacks its processor or its codec"):
+        load_tts(tmp_path / "saved")
     with pytest.raises(ValueError, match="no speech in speaker_wav"):
         tts("hola.", speaker_wav=np.zeros(16_000, np.float32))
 
