@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 
+# A full stop after a title or an initial ("Sr. García") ends no sentence.
+ABBREVIATION = r"(?<!\b[^\W\d_]\.)(?<!\b(?:Sr|Dr|Ud|Mr|Ms|St|Hr)\.)(?<!\b(?:Sra|Dra|Mrs|Mme|Sig)\.)(?<!\bSrta\.)"
 # Where a text may be cut, best first: after a sentence, a clause, a word, and at last anywhere. A mark that also
 # stands inside numbers ("3.5", "3:30") ends nothing unless a space follows; CJK marks need none.
 CUTS = (
-    re.compile(r"(?<=[.!?…।؟])[\"'»”)]*\s+|(?<=[。！？])|\n+"),
+    re.compile(ABBREVIATION + r"(?<=[.!?…।؟])[\"'»”)]*\s+|(?<=[。！？])|\n+"),
     re.compile(r"(?<=[,;:،—–)])\s+|(?<=[、，；：])"),
     re.compile(r"\s+"),
     re.compile(r"(?<=.)", re.DOTALL),

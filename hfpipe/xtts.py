@@ -185,7 +185,10 @@ class XTTS:
         tokenizer = self.model.tokenizer
         if len(text) > tokenizer.char_limits.get(language.split("-")[0], DEFAULT_CHAR_LIMIT):
             return False
-        return len(tokenizer.encode(text.lower(), lang=language)) < self.model.args.gpt_max_text_tokens
+        try:
+            return len(tokenizer.encode(text.lower(), lang=language)) < self.model.args.gpt_max_text_tokens
+        except OverflowError:  # a number that num2words has no words for, such as one of thirty digits
+            return False
 
     def _own_voice(self, speaker: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         if not self._speakers:

@@ -13,6 +13,7 @@ from hfpipe.sentences import split_text
         ("Uno. Dos. Tres.", 20, ["Uno. Dos. Tres."]),
         ("Uno. Dos. Tres.", 10, ["Uno. Dos.", "Tres."]),
         ("Mide 3.5 m, no 4. Sí.", 15, ["Mide 3.5 m,", "no 4. Sí."]),
+        ("Es él. El Sr. J. Gil va.", 16, ["Es él.", "El Sr. J. Gil", "va."]),
         ("¿Qué es? Dijo «no.» Y ya", 20, ["¿Qué es? Dijo «no.»", "Y ya"]),
         ("uno, dos, tres cuatro", 10, ["uno, dos,", "tres", "cuatro"]),
         ("supercalifragilístico", 10, ["supercalif", "ragilístic", "o"]),

@@ -155,6 +155,7 @@ def test_says_all_of_a_long_text(xtts):
     one, several = speak(xtts, sentence), speak(xtts, sentence * 8)
     assert several.size > 2 * one.size
     assert speak(xtts, "1234567890 " * 12).size > one.size  # few characters, but many tokens once in words
+    assert speak(xtts, "9" * 60).size > one.size  # too large a number for words
 
 
 @pytest.mark.parametrize(
