@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
     PocketTTSAudioTokenizerConfig,
@@ -18,10 +18,11 @@ from transformers import (
 from transformers.utils import cached_file
 
 from .audio import load_reference, resample
+from .hub import WITHOUT_HUB, check_reachable
 from .sentences import split_text
+from .xtts import XTTS, XTTS_ID
 
-XTTS_ID = "coqui/XTTS-v2"
-HUB_TIMEOUT = 10  # seconds
+VOCODER_ID = "microsoft/speecht5_hifigan"
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
 
 # Models whose processor takes a recording of a voice and needs nothing else to imitate it.
@@ -61,7 +62,7 @@ def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None):
     # The licence of XTTS's weights is asked for before anything of them is downloaded.
     config = {"model": "xtts"} if name == XTTS_ID else _read_config(name, revision, token)
     if config.get("model") == "xtts":
-        from .xtts import XTTS as part
+        part = XTTS
     elif config.get("model_type") == "kokoro":
         from .kokoro import Kokoro as part
     else:
@@ -77,7 +78,7 @@ class TransformersTTS:
 
     Attributes:
         sampling_rate: Hz of the waveforms.
-        languages: ISO 639-1 codes, or None where the model doesn't say.
+        languages: ISO 639-1 codes (the model's own for a language without one), or None where it doesn't say.
         clones: True if a `speaker_wav` is really imitated.
     """
 
@@ -97,30 +98,36 @@ class TransformersTTS:
         """Loads a text-to-audio model from a folder or the Hub, with what it needs to give a waveform.
 
         SpeechT5 takes its voice from `speaker_embeddings.npy`, of shape (1, 512), and its vocoder from
-        `vocoder.safetensors` and `vocoder_config.json` where they lie beside it, or else `microsoft/speecht5_hifigan`.
+        `vocoder.safetensors` and `vocoder_config.json`, where they lie beside it, or else from
+        `microsoft/speecht5_hifigan`.
 
         Raises:
-            ValueError: not a text-to-audio model, or its files are damaged. OSError: a file or the Hub is missing.
+            ValueError: not a text-to-audio model, or its files are damaged. OSError: a file is missing, or the Hub.
         """
         name, source = str(name_or_path), {"revision": revision, "token": token}
         dtype = dtype or torch.float32
         model_type = _read_config(name, revision, token).get("model_type")
         given, embeddings = {}, None
         if model_type == "speecht5":
-            given["vocoder"] = _load_beside(SpeechT5HifiGan, SpeechT5HifiGanConfig, name, "vocoder", source)
+            given["vocoder"] = _load_vocoder(name, source)
             found = _find(name, "speaker_embeddings.npy", source)
             embeddings = np.load(found, allow_pickle=False) if found else None
         try:
             pipe = pipeline("text-to-audio", model=name, device=device or "cpu", dtype=dtype, **source, **given)
-        except ValueError as error:
+        except (ValueError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(
                 f"transformers can't load {name} (model_type {model_type!r}) as a text-to-audio model: {reason} "
                 "Give a text-to-speech model, such as facebook/mms-tts-spa, or copy its files again."
             ) from error
-        if model_type in CLONING and pipe.processor.audio_tokenizer is None:
+        if model_type in CLONING and getattr(pipe.processor, "audio_tokenizer", None) is None:
             classes = PocketTTSAudioTokenizerModel, PocketTTSAudioTokenizerConfig
-            pipe.processor.audio_tokenizer = _load_beside(*classes, name, "audio_tokenizer", source)
+            codec = _load_beside(*classes, name, "codec", source)
+            if codec is None or pipe.processor is None:
+                raise ValueError(
+                    f"{name} lacks its processor or its codec, so it can't speak; copy all its files again."
+                )
+            pipe.processor.audio_tokenizer = codec
         return cls(pipe, embeddings).to(pipe.device)
 
     def save_pretrained(self, folder) -> None:
@@ -128,13 +135,15 @@ class TransformersTTS:
         folder, processor = Path(folder), self.pipe.processor
         folder.mkdir(parents=True, exist_ok=True)
         self.pipe.model.save_pretrained(folder)
+        tokenizer = self.pipe.tokenizer if processor is None else processor.tokenizer
+        tokenizer.init_kwargs.pop("dtype", None)  # pipeline() leaves it there, and it can't be written as JSON
         if self.model_type == "bark":
-            type(processor)(processor.tokenizer).save_pretrained(folder)
+            type(processor)(tokenizer).save_pretrained(folder)
             _save_voice_presets(processor, folder)
         else:
-            (processor or self.pipe.tokenizer).save_pretrained(folder)
+            (processor or tokenizer).save_pretrained(folder)
         if self.model_type in CLONING:  # or the processor would look for it where it was, perhaps on another machine
-            _save_beside(processor.audio_tokenizer, folder, "audio_tokenizer")
+            _save_beside(processor.audio_tokenizer, folder, "codec")
             config = json.loads((folder / "processor_config.json").read_text())
             config.pop("audio_tokenizer")
             (folder / "processor_config.json").write_text(json.dumps(config, indent=2))
@@ -180,14 +189,12 @@ class TransformersTTS:
                 f"For cloning give another tts, such as {XTTS_ID}.",
                 stacklevel=2,
             )
-        speak = self._speak
-        if self.clones:
-            voice = None if speaker_wav is None else self._read_voice(speaker_wav)
-            speak = lambda piece, options: self._speak_pocket(piece, voice, options)  # noqa: E731
+        voice = self._read_voice(speaker_wav) if self.clones and speaker_wav is not None else None
+        speak = self._speak_pocket if self.clones else self._speak
         pause = np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
         spoken = []
         for piece in split_text(text, self._fits, language):
-            spoken += [pause, speak(piece, dict(options))]
+            spoken += [pause, speak(piece, voice, dict(options))]
         return np.clip(np.concatenate(spoken[1:]), -1.0, 1.0).astype(np.float32, copy=False)
 
     def _fits(self, text: str) -> bool:
@@ -200,8 +207,8 @@ class TransformersTTS:
             return len(self.pipe.tokenizer(text)["input_ids"]) <= LONGEST_POCKET
         return True
 
-    def _speak(self, text: str, options: dict) -> np.ndarray:
-        """Speaks one piece of text with the stock pipeline."""
+    def _speak(self, text: str, voice: None, options: dict) -> np.ndarray:
+        """Speaks one piece of text with the stock pipeline, which takes no voice."""
         preprocess = {}
         if self.model_type == "vits" and not self.pipe.tokenizer.prepare_for_tokenization(text)[0].strip():
             raise ValueError(f"{text!r} holds no letter that this model knows; write it in words of its language.")
@@ -237,8 +244,8 @@ class TransformersTTS:
         size = self.pipe.model.config.speaker_embedding_dim
         if given is None:
             raise ValueError(
-                f"SpeechT5 has no voice without an x-vector; give speaker_embeddings=, of shape (1, {size}), or "
-                "put speaker_embeddings.npy in its folder. Matthijs/cmu-arctic-xvectors on the Hub has some."
+                f"SpeechT5 has no voice without an x-vector; give speaker_embeddings=, an array of shape (1, {size}), "
+                "or put speaker_embeddings.npy in its folder. Matthijs/cmu-arctic-xvectors on the Hub has some."
             )
         embeddings = torch.as_tensor(given, dtype=self.pipe.model.dtype)
         if embeddings.numel() != size:
@@ -257,35 +264,37 @@ class TransformersTTS:
 
 def _read_config(name: str, revision, token) -> dict:
     """Reads a model's config.json, from its folder, the Hugging Face cache or the Hub."""
-    path = Path(name, "config.json")
-    if not Path(name).is_dir():
-        path = _fetch_config(name, revision, token)
-    elif not path.is_file():
+    check_reachable(name, revision, "tts")
+    if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise FileNotFoundError(f"there is no config.json in {name}; give the folder of a model that speaks.")
+    try:
+        path = cached_file(name, "config.json", revision=revision, token=token)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise OSError(
+            f"tts={name!r} can't be loaded: {reason} Give tts= the folder or the id of a model that speaks, such as "
+            f"'coqui/XTTS-v2' or 'facebook/mms-tts-spa'. {WITHOUT_HUB}"
+        ) from error
     try:
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); copy or download it again.") from error
 
 
-def _fetch_config(name: str, revision, token) -> str:
-    try:
-        return cached_file(name, "config.json", revision=revision, local_files_only=True)
-    except OSError:
-        pass
-    try:
-        HfApi().model_info(name, revision=revision, token=token, timeout=HUB_TIMEOUT)  # unlike the next, no retries
-        return cached_file(name, "config.json", revision=revision, token=token)
-    except Exception as error:  # a connection's errors are httpx's, and no OSError
-        raise OSError(
-            f"could not get {name} (revision {revision or 'main'}) from the Hugging Face Hub, and there is no such "
-            f"folder: {error}. Check the name and the connection, or give a folder with a model, another tts id, or "
-            "hfpipe.offline_repo(), which needs no Hub."
-        ) from error
-
-
 def _find(name: str, file: str, source: dict) -> str | None:
     return cached_file(name, file, **source, _raise_exceptions_for_missing_entries=False)
+
+
+def _load_vocoder(name: str, source: dict) -> SpeechT5HifiGan:
+    """Loads the vocoder that lies beside a SpeechT5, or the one of its authors."""
+    vocoder = _load_beside(SpeechT5HifiGan, SpeechT5HifiGanConfig, name, "vocoder", source)
+    try:
+        return SpeechT5HifiGan.from_pretrained(VOCODER_ID) if vocoder is None else vocoder
+    except OSError as error:
+        raise OSError(
+            f"{name} has no vocoder.safetensors with vocoder_config.json beside it, and {VOCODER_ID} isn't to be had: "
+            f"{error} Check the connection, or give another tts model."
+        ) from error
 
 
 def _load_beside(model_class, config_class, name: str, stem: str, source: dict):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers.utils import logging
 
 from .audio import Reference, load_reference, resample
+from .hub import WITHOUT_HUB, check_reachable
 from .licence import LICENCE_URL, require_licence
 from .sentences import split_text
 
@@ -24,7 +25,6 @@ CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.ge
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
 MAX_VOICES = 64  # kept in memory, about 130 kB each
 DEFAULT_CHAR_LIMIT = 250  # coqui-tts's own, for a language without one
-HUB_TIMEOUT = 10  # seconds
 
 
 class XTTS:
@@ -185,7 +185,10 @@ class XTTS:
         tokenizer = self.model.tokenizer
         if len(text) > tokenizer.char_limits.get(language.split("-")[0], DEFAULT_CHAR_LIMIT):
             return False
-        return len(tokenizer.encode(text.lower(), lang=language)) < self.model.args.gpt_max_text_tokens
+        try:
+            return len(tokenizer.encode(text.lower(), lang=language)) < self.model.args.gpt_max_text_tokens
+        except OverflowError:  # a number that num2words has no words for, such as one of thirty digits
+            return False
 
     def _own_voice(self, speaker: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         if not self._speakers:
@@ -308,16 +311,13 @@ def _download(name: str, revision: str | None, token) -> Path:
         if all((folder / file).is_file() for file in (CONFIG, WEIGHTS, VOCABULARY)):
             return folder
     require_licence()
+    check_reachable(name, revision, "tts")
     try:
-        HfApi().model_info(
-            name, revision=revision, token=token, timeout=HUB_TIMEOUT
-        )  # fails at once, not after retries
         return Path(snapshot_download(**wanted, token=token))
     except Exception as error:  # a connection's errors are httpx's, and no OSError
         raise OSError(
-            f"could not get {name} (revision {revision or 'main'}) from the Hugging Face Hub: {error}. Check the name "
-            "and the connection, or give a folder with the checkpoint, another tts id, or hfpipe.offline_repo(), "
-            "which needs no Hub."
+            f"tts={name!r} (revision {revision or 'main'}) can't be downloaded: {error}. Check the name and the "
+            f"connection, or give tts= a folder with the checkpoint or another id. {WITHOUT_HUB}"
         ) from error
 
 

@@ -53,6 +53,7 @@ def test_a_cut_is_the_beginning_of_the_text(text):
     ("Uno. Dos. Tres.", 20, ["Uno. Dos. Tres."]),
     ("Uno. Dos. Tres.", 10, ["Uno. Dos.", "Tres."]),
     ("Vino el Sr. Paz. Y ya.", 16, ["Vino el Sr. Paz.", "Y ya."]),
+    ("Es él. El Sr. J. Gil va.", 18, ["Es él.", "El Sr. J. Gil va."]),
     ("Mide 3.5 m, no 4. Sí.", 17, ["Mide 3.5 m, no 4.", "Sí."]),
     ("¿Qué es? Dijo «no.» Y ya", 20, ["¿Qué es? Dijo «no.»", "Y ya"]),
     ("uno, dos, tres cuatro", 10, ["uno, dos,", "tres", "cuatro"]),

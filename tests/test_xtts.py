@@ -145,8 +145,8 @@ def test_speed_and_token_limit_shape_the_waveform(xtts):
     assert xtts("Hola.", max_new_tokens=16).size > speak(xtts, "Hola.").size
 
 
-def test_prints_nothing(xtts, capfd):
-    speak(xtts, "Hola.")
+def test_prints_nothing(folder, capfd):
+    speak(load_tts(folder), "Hola.")
     assert capfd.readouterr() == ("", "")
 
 
@@ -155,6 +155,7 @@ def test_says_all_of_a_long_text(xtts):
     one, several = speak(xtts, sentence), speak(xtts, sentence * 8)
     assert several.size > 2 * one.size
     assert speak(xtts, "1234567890 " * 12).size > one.size  # few characters, but many tokens once in words
+    assert speak(xtts, "9" * 60).size > one.size  # too large a number for words
 
 
 @pytest.mark.parametrize(
@@ -223,6 +224,21 @@ def test_never_runs_a_pickle(copy, name, save):
     with pytest.raises(ValueError, match="nothing in it was run"):
         XTTS.from_pretrained(copy)
     assert not trace.exists()
+
+
+def test_reads_coquis_own_checkpoints(copy, folder, xtts, monkeypatch):
+    """They hold their config as objects, named where the classes once were, and names that training added."""
+    from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
+
+    state = torch.load(folder / "model.pth", weights_only=True)["model"]
+    state = {f"xtts.{name}": tensor for name, tensor in state.items()}
+    state |= {"xtts.gpt.gpt_inference.lm_head.1.bias": torch.zeros(1026), "dvae.decoder.0.bias": torch.zeros(3)}
+    (copy / "model.pth").unlink()
+    with monkeypatch.context() as formerly:
+        for moved in (XttsArgs, XttsAudioConfig):
+            formerly.setattr(moved, "__module__", "TTS.tts.models.xtts")
+        torch.save({"config": XttsConfig(), "model": state}, copy / "model.pth")
+    np.testing.assert_array_equal(speak(XTTS.from_pretrained(copy), "Hola."), speak(xtts, "Hola."))
 
 
 @pytest.mark.parametrize("length", [0, 100, 1_000_000])
