@@ -24,6 +24,8 @@ FFMPEG_SAMPLING_RATE = 48_000  # Hz, for the formats that libsndfile doesn't rea
 URL_TIMEOUT = 30  # seconds
 MAX_CHANNELS = 32  # the shorter axis of a 2-D array is its channels, up to this many
 
+SPEECH_THRESHOLD = 0.5  # probability of speech, silero-vad's own default
+LISTENING_BLOCK = 30 * SAMPLING_RATE  # samples; the first block with speech in it is enough
 REFERENCE_MIN_SECONDS = 3.0  # XTTS's authors claim cloning from 3 s (coqui-tts, docs/source/models/xtts.md)
 REFERENCE_GOOD_SECONDS = 10.0
 CLIPPED_SHARE = 1e-3  # of the samples lying flat against the peak; clean speech has none
@@ -125,7 +127,13 @@ def load_reference(speaker_wav) -> list[Reference]:
 def has_speech(samples: np.ndarray) -> bool:
     """Tells whether silero-vad hears anybody speak in a float32 waveform of shape (samples,) at 16 kHz."""
     get_speech_timestamps, model = _voice_activity_detector()
-    return bool(get_speech_timestamps(torch.from_numpy(samples), model, sampling_rate=SAMPLING_RATE))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # its steps are too small to share, and two threads wait for each other on a busy machine
+    try:
+        blocks = (samples[start : start + LISTENING_BLOCK] for start in range(0, len(samples), LISTENING_BLOCK))
+        return any(get_speech_timestamps(torch.from_numpy(block), model, SPEECH_THRESHOLD) for block in blocks)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def write_wav(path, samples: np.ndarray, sampling_rate: int) -> None:

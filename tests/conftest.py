@@ -1,7 +1,10 @@
 """Tiny real models, made here with random weights: no network, no mocks of transformers' classes."""
 
 import json
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads make a busy machine crawl
 
 import pytest
 import soundfile

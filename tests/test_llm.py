@@ -109,12 +109,13 @@ def test_an_id_out_of_reach_says_what_to_give(monkeypatch):
         LLM.from_pretrained("google/flan-t5-base")
 
 
-def test_weights_keep_their_dtype_unless_asked(tiny_chat, tmp_path):
+def test_sixteen_bits_stay_where_the_cpu_multiplies_them(tiny_chat, tmp_path, monkeypatch):
     model = AutoModelForCausalLM.from_pretrained(tiny_chat).to(torch.bfloat16)
-    llm = LLM(model, LLM.from_pretrained(tiny_chat).tokenizer)
-    llm.save_pretrained(tmp_path)
-    assert LLM.from_pretrained(tmp_path).model.dtype == torch.bfloat16
-    assert LLM.from_pretrained(tmp_path, dtype=torch.float32).model.dtype == torch.float32
+    LLM(model, LLM.from_pretrained(tiny_chat).tokenizer).save_pretrained(tmp_path)
+    for capability, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=capability: {"avx512_bf16": able})
+        assert LLM.from_pretrained(tmp_path).model.dtype == dtype
+        assert LLM.from_pretrained(tmp_path, dtype=torch.bfloat16).model.dtype == torch.bfloat16
 
 
 def test_default_instruction_names_the_language():
