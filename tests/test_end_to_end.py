@@ -1,0 +1,86 @@
+"""Real speech through the real offline models: heard, answered, spoken, and read back by Whisper."""
+
+import re
+
+import jiwer
+import pytest
+from conftest import EXAMPLES
+from transformers import pipeline
+
+import hfpipe
+from hfpipe.audio import resample
+
+pytestmark = pytest.mark.offline
+
+QUESTIONS = [
+    "¿Cuál es la capital de Italia?",
+    "¿Cuántos días tiene una semana?",
+    "¿De qué color es el cielo?",
+    "¿Quién escribió la novela Cien años de soledad?",
+    "¿Cuánto es dos más dos?",
+    "¿En qué continente está Brasil?",
+    "¿Qué idioma se habla en Portugal?",
+    "¿Cuál es el planeta más grande?",
+    "¿Qué animal dice miau?",
+    "¿Cuántas horas tiene un día?",
+]
+VOICES = [None, "jf_gongitsune", "jf_nezumi", "jm_kumo", {"jf_alpha": 0.5, "jm_kumo": 0.5}]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return pipeline("voice-qa", model=hfpipe.offline_repo())
+
+
+def words(text: str) -> str:
+    return " ".join(re.sub(r"[^\w\s]", " ", text.lower()).split())
+
+
+def read_back(pipe, audio, rate: int) -> str:
+    heard = pipe.asr(resample(audio, rate, 16_000), generate_kwargs={"task": "transcribe", "language": "es"})
+    return words(heard["text"])
+
+
+def test_the_example_is_heard_answered_and_spoken(pipe, voice):
+    result = pipe(str(EXAMPLES / "pregunta.wav"), speaker_wav=voice, compare=True)
+    assert words(result["question"]) == words("¿Cuál es la capital de Francia?")
+    assert "París" in result["answer"]
+    assert result["cloned"] is False
+    for key in ("audio", "audio_base"):
+        assert jiwer.wer(words(result["answer"]), read_back(pipe, result[key], result["sampling_rate"])) <= 0.2
+
+
+def test_ten_questions_in_five_voices_go_through_whole(pipe):
+    """Numbers are spelt as words or as digits by Whisper, so the bar is on all ten together."""
+    spoken = []
+    for number, question in enumerate(QUESTIONS):
+        audio = pipe.tts(question, language="es", voice=VOICES[number % len(VOICES)])
+        spoken.append({"array": audio, "sampling_rate": pipe.tts.sampling_rate})
+    results = pipe(spoken, batch_size=2)
+    heard = [words(result["question"]) for result in results]
+    assert jiwer.wer([words(question) for question in QUESTIONS], heard) <= 0.1
+    answers = [words(result["answer"]) for result in results]
+    assert all(answers)
+    backs = [read_back(pipe, result["audio"], result["sampling_rate"]) for result in results]
+    assert jiwer.wer(answers, backs) <= 0.2
+
+
+def test_the_language_of_a_question_is_detected(pipe):
+    result = pipe(str(EXAMPLES / "pregunta.wav"), language=None)
+    assert result["language"] == "es" and "París" in result["answer"]
+
+
+def test_a_question_of_two_minutes_is_heard_to_its_end(pipe):
+    sentences = [question.strip("¿?") + "." for question in QUESTIONS] * 4
+    long = pipe.tts(" ".join(sentences), language="es")
+    assert len(long) / pipe.tts.sampling_rate > 60
+    heard = pipe._transcribe([resample(long, pipe.tts.sampling_rate, 16_000)], "es")[0][0]
+    assert jiwer.wer(words(" ".join(sentences)), words(heard)) <= 0.15
+
+
+def test_it_is_an_ordinary_whisper_repo(pipe):
+    asr = pipeline("automatic-speech-recognition", model=hfpipe.offline_repo())
+    samples = hfpipe.audio.load_question(EXAMPLES / "pregunta.wav")
+    heard = asr(samples, generate_kwargs={"task": "transcribe", "language": "es"}, return_timestamps=True)
+    assert words(heard["text"]) == words("¿Cuál es la capital de Francia?")
+    assert heard["chunks"][0]["timestamp"][0] == 0.0
