@@ -276,7 +276,10 @@ def _open_session(file: Path):
         raise ImportError(_needs("onnxruntime")) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(THREADS, os.cpu_count() or 1)
-    options.log_severity_level = 3
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # waiting threads leave the cores to others
+    options.log_severity_level = 3  # errors; it warns of its own optimisations
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
