@@ -160,7 +160,7 @@ class Kokoro:
         symbols = " ".join("".join(parts).split())
         for pair, letter in LIGATURES.items():
             symbols = symbols.replace(pair, letter)
-        symbols = symbols.replace("͡", "")
+        symbols = re.sub("[͡-]", "", symbols)  # other ties, and the hyphens between words that are said as one
         if not any(symbol.isalpha() for symbol in symbols):
             raise ValueError(f"there is nothing to say in the text {text[:60]!r}; give at least one word or number.")
         unknown = sorted(set(symbols) - set(self.config["vocab"]))

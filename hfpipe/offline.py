@@ -113,7 +113,7 @@ NEEDED_BYTES = 1_300_000_000  # the repo, and the GGUF file while it is read
 # Gemma 3 270M here is a base model: it goes on in the manner of these. Their languages, numbers and shapes differ so
 # that it answers in the question's language instead of repeating one of them.
 EXAMPLES = (
-    ("¿Cuántos meses tiene un año?", "Un año tiene doce meses."),
+    ("¿Cuántos días tiene una semana?", "Una semana tiene siete días."),
     ("¿Quién escribió el Quijote?", "El Quijote lo escribió Miguel de Cervantes."),
     ("What is the largest ocean?", "The largest ocean is the Pacific Ocean."),
     ("¿Cuánto es tres más cuatro?", "Tres más cuatro son siete."),
@@ -312,8 +312,8 @@ def build_kokoro(folder: Path) -> None:
     config = {
         "model_type": "kokoro",
         "sampling_rate": 24_000,
-        "voice": "jf_alpha",
-        "languages": {"es": "es"},
+        "voice": "jm_kumo",  # read back best in four languages; jf_alpha worst
+        "languages": {"es": "es", "en": "en-us", "it": "it", "pt": "pt-br"},  # by espeak-ng's code
         "vocab": json.loads(read_source(KOKORO_VOCABULARY))["vocab"],
     }
     (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
