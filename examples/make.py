@@ -14,7 +14,7 @@ QUESTION = "¿Cuál es la capital de Francia?"
 BLEND = {"jf_tebukuro": 0.55, "jm_kumo": 0.45}  # nobody's voice: neither of the two, nor any person's
 TEXT = (
     "Buenos días. Esta voz no es de nadie: la ha creado un programa para enseñar cómo se imita una voz. "
-    "Por la tarde salgo a pasear por el parque, compro pan y leo un libro tranquilo junto al río."
+    "Por la tarde paseo por el parque y leo un libro junto al río."
 )
 
 if __name__ == "__main__":
