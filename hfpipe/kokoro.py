@@ -160,7 +160,7 @@ class Kokoro:
         symbols = " ".join("".join(parts).split())
         for pair, letter in LIGATURES.items():
             symbols = symbols.replace(pair, letter)
-        symbols = symbols.replace("͡", "")
+        symbols = re.sub("[͡-]", "", symbols)  # other ties, and the hyphens between words that are said as one
         if not any(symbol.isalpha() for symbol in symbols):
             raise ValueError(f"there is nothing to say in the text {text[:60]!r}; give at least one word or number.")
         unknown = sorted(set(symbols) - set(self.config["vocab"]))
@@ -276,7 +276,10 @@ def _open_session(file: Path):
         raise ImportError(_needs("onnxruntime")) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(THREADS, os.cpu_count() or 1)
-    options.log_severity_level = 3
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # waiting threads leave the cores to others
+    options.log_severity_level = 3  # errors; it warns of its own optimisations
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 

@@ -1,0 +1,23 @@
+"""Speak the two recordings of this folder: a question in Spanish, and a synthetic voice to imitate.
+
+Run it by hand, once: python examples/make.py. The same weights give the same files.
+"""
+
+from pathlib import Path
+
+from hfpipe.audio import write_wav
+from hfpipe.kokoro import Kokoro
+from hfpipe.offline import offline_repo
+
+HERE = Path(__file__).parent
+QUESTION = "¿Cuál es la capital de Francia?"
+BLEND = {"jf_tebukuro": 0.55, "jm_kumo": 0.45}  # nobody's voice: neither of the two, nor any person's
+TEXT = (
+    "Buenos días. Esta voz no es de nadie: la ha creado un programa para enseñar cómo se imita una voz. "
+    "Por la tarde paseo por el parque y leo un libro junto al río."
+)
+
+if __name__ == "__main__":
+    kokoro = Kokoro.from_pretrained(Path(offline_repo(print), "tts"))
+    write_wav(HERE / "pregunta.wav", kokoro(QUESTION), kokoro.sampling_rate)
+    write_wav(HERE / "voz.wav", kokoro(TEXT, voice=BLEND), kokoro.sampling_rate)
