@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,7 @@ def ask(
     if as_json:
         print(json.dumps({**result, **parts}, ensure_ascii=False, indent=2))
     else:
-        _show(result, pipe, speaker_wav)
+        _show(result)
 
 
 @app.command()
@@ -131,13 +132,9 @@ def _defaults_at_hand() -> bool:
     return True
 
 
-def _show(result: dict, pipe, speaker_wav: str | None) -> None:
+def _show(result: dict) -> None:
     console.print(f"[bold]Question:[/] {escape(result['question'])}", highlight=False)
     console.print(f"[bold]Answer:[/]   {escape(result['answer'])}", highlight=False)
-    if speaker_wav and not result["cloned"]:
-        console.print(
-            f"[yellow]Not cloned:[/] {type(pipe.tts).__name__} doesn't clone; its voice is an approximation."
-        )
     table = Table("stage", "seconds")
     table.columns[1].justify = "right"
     for stage, seconds in result["timings"].items():
@@ -159,7 +156,10 @@ def _step(what: str):
 
 @contextlib.contextmanager
 def _plain_errors():
-    """Prints an expected error as one plain message, without a traceback, and exits with 1."""
+    """Prints a warning or an expected error as one plain line, without a traceback; an error exits with 1."""
+    warnings.simplefilter("ignore")  # what libraries say to their programmers
+    warnings.simplefilter("always", UserWarning)
+    warnings.showwarning = lambda message, *rest: progress.print(f"[yellow]Note:[/] {escape(str(message))}")
     try:
         yield
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:

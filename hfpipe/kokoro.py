@@ -138,6 +138,11 @@ class Kokoro:
             raise ValueError("both speaker_wav and voice were given; give one: each says which voice to speak with.")
         pieces = _split(self.phonemize(text, language))
         if speaker_wav is not None:
+            warnings.warn(
+                "Kokoro can't clone: it speaks in the blend of its own voices that is nearest to speaker_wav, an "
+                "approximation. For cloning give another tts, such as coqui/XTTS-v2.",
+                stacklevel=2,
+            )
             voice = self.find_voice(speaker_wav)
         style = self._blend(voice)
         pause = np.zeros(round(PAUSE * self.sampling_rate), np.float32)
