@@ -181,7 +181,8 @@ class Kokoro:
 
         The weights solve a non-negative least-squares fit of the recording's embedding by the voices'. As the
         embedding of a blend is not the blend of embeddings, that fit, the point midway to the nearest voice, and a
-        second fit that knows how these two sound, are spoken, and the nearest of the three by cosine wins. It is kept, in memory and in `cache_folder()/"voices"`, under the content of the recording and of the voices.
+        second fit that knows how these two sound, are spoken, and the nearest of the three by cosine wins. It is kept,
+        in memory and in `cache_folder()/"voices"`, under the content of the recording and of the voices.
 
         Args:
             speaker_wav: recordings of one speaker, as `load_reference` takes them.
