@@ -29,6 +29,7 @@ SENTENCES = (  # spoken to hear what a voice is like
     "El viejo Wamba pidió zumo de kiwi y una jarra de agua fresca.",
     "Mañana por la tarde llegará el barco con noticias de Guinea.",
 )
+TRIAL = "Llegará mañana por la tarde."  # short: a search speaks it three times
 
 # Kokoro was trained on these single letters (misaki, espeak.py); espeak-ng writes two, with a tie when asked to
 LIGATURES = {
@@ -184,9 +185,9 @@ class Kokoro:
         """Searches the blend of voices that resemblyzer's encoder hears nearest to a recording.
 
         The weights solve a non-negative least-squares fit of the recording's embedding by the voices'. As the
-        embedding of a blend is not the blend of embeddings, that fit, the nearest voice, the point midway and a second
-        fit that knows how these sound are spoken, and the nearest by cosine wins. What it found is kept, in memory and
-        in `cache_folder()/"voices"`, under the content of the recording and of the voices.
+        embedding of a blend is not the blend of embeddings, that fit, the point midway to the nearest voice, and a
+        second fit that knows how these two sound, are spoken, and the nearest of the three by cosine wins. It is kept,
+        in memory and in `cache_folder()/"voices"`, under the content of the recording and of the voices.
 
         Args:
             speaker_wav: recordings of one speaker, as `load_reference` takes them.
@@ -215,23 +216,24 @@ class Kokoro:
         except ImportError as error:
             raise ImportError(_needs("scipy")) from error
         names = list(self.voices)
-        corners = np.stack([self.embeddings[name] for name in names])
-        single = np.eye(len(names))[np.argmax(corners @ target)]
-        fit = nnls(corners.T, target)[0]
-        fit /= fit.sum()
-        weights, heard = list(np.eye(len(names))), list(corners)
+        weights = list(np.eye(len(names)))
+        heard = [self.embeddings[name] for name in names]
+
+        def fit() -> np.ndarray:
+            shares = nnls(np.stack(heard).T, target)[0]
+            return shares @ np.stack(weights) / shares.sum()
 
         def hear(candidate: np.ndarray) -> None:
-            wave = self(SENTENCES[0], voice=dict(zip(names, candidate.tolist(), strict=True)))
+            wave = self(TRIAL, voice=dict(zip(names, candidate.tolist(), strict=True)))
             weights.append(candidate)
             heard.append(_embed([(wave, self.sampling_rate)]))
 
-        for candidate in (single, fit, (single + fit) / 2):
-            hear(candidate)
-        second = nnls(np.stack(heard).T, target)[0]
-        hear(second @ np.stack(weights) / second.sum())
-        spoken = slice(len(names), None)
-        best = weights[spoken][int(np.argmax(np.stack(heard[spoken]) @ target))]
+        nearest, first = weights[int(np.argmax(np.stack(heard) @ target))], fit()
+        hear(first)
+        hear((nearest + first) / 2)
+        hear(fit())
+        trials = slice(len(names), None)  # the voices were embedded from longer speech, and would win unfairly
+        best = weights[trials][int(np.argmax(np.stack(heard[trials]) @ target))]
         return {name: round(float(weight), 4) for name, weight in zip(names, best, strict=True) if weight >= 5e-5}
 
     def _blend(self, voice: str | dict[str, float] | None) -> np.ndarray:
