@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import struct
-import tempfile
 import urllib.request
 import warnings
 from pathlib import Path
@@ -139,14 +138,12 @@ def has_speech(samples: np.ndarray) -> bool:
 def write_wav(path, samples: np.ndarray, sampling_rate: int) -> None:
     """Writes a waveform of shape (samples,) in [-1, 1] as 16-bit PCM; the file appears whole or not at all."""
     path = Path(path)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".wav")
-    os.close(descriptor)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         soundfile.write(partial, samples, sampling_rate, subtype="PCM_16", format="WAV")
         os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @functools.cache

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -351,7 +350,6 @@ def _voice_encoder():
 def _write(file: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial.write_text(text)
     os.replace(partial, file)
