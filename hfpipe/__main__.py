@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 import time
 import warnings
@@ -13,10 +12,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-# Threads that spin while they wait take the cores from each other as soon as another program runs: an answer then took
-# four times as long. It must be set before torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     help="A spoken question in, a spoken answer out.",

@@ -72,6 +72,8 @@ class Kokoro:
         self.sampling_rate: int = config["sampling_rate"]
         self.languages: tuple[str, ...] = tuple(config["languages"])
         self._session = _open_session(self.folder / MODEL)
+        for espeak_language in config["languages"].values():  # starting espeak-ng takes half a second, once
+            _espeak(espeak_language)
         self._found: dict[str, dict[str, float]] = {}
 
     @classmethod

@@ -109,7 +109,13 @@ class VoiceQAPipeline(Pipeline):
             return []
         if hasattr(audio, "column_names") and hasattr(audio, "features"):  # a dataset of the datasets library
             audio = (row["audio"] for row in _undecoded(audio))
-        return super().__call__(audio, **kwargs)
+        start = time.perf_counter()
+        result = super().__call__(audio, **kwargs)
+        if isinstance(result, dict):  # the whole call, with the checks of the reference voice
+            timings = result["timings"]
+            timings["total"] = time.perf_counter() - start
+            timings["first_audio"] = timings["total"] - timings.get("tts_base", 0.0)
+        return result
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
         """Writes a voice-qa repo: a plain Whisper, and each part in its folder.

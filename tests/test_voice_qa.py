@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -58,11 +59,14 @@ def test_all_but_the_waveforms_is_json(pipe):
 
 
 def test_timings_add_up(pipe, voice):
-    with pytest.warns(UserWarning, match="own voice"):
+    start = time.perf_counter()
+    with pytest.warns(UserWarning, match="own"):
         timings = pipe(QUESTION, speaker_wav=voice, compare=True, **SHORT)["timings"]
+    elapsed = time.perf_counter() - start
     assert list(timings) == ["asr", "llm", "tts", "tts_base", "first_audio", "total"]
     assert all(seconds > 0 for seconds in timings.values())
-    assert timings["first_audio"] == pytest.approx(timings["asr"] + timings["llm"] + timings["tts"])
+    stages = timings["asr"] + timings["llm"] + timings["tts"]
+    assert stages <= timings["first_audio"] <= elapsed
     assert timings["total"] == pytest.approx(timings["first_audio"] + timings["tts_base"])
 
 
