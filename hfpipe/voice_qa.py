@@ -10,7 +10,8 @@ from huggingface_hub import snapshot_download
 from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
-from .audio import SAMPLING_RATE, load_question, load_reference
+from .asr import transcribe
+from .audio import load_question, load_reference
 from .hub import DEFAULT_PARTS, DEFAULT_WHISPER, WITHOUT_HUB, split_revision
 from .llm import LLM, MAX_NEW_TOKENS
 from .tts import load_tts
@@ -25,7 +26,6 @@ SMALLER = {
     "llm": "a smaller LLM (llm='Qwen/Qwen2.5-0.5B-Instruct')",
     "tts": "a smaller voice (tts='facebook/mms-tts-spa')",
 }
-WINDOW = 30  # seconds that Whisper hears at once; longer questions are heard in overlapping windows
 
 
 class VoiceQAPipeline(Pipeline):
@@ -174,7 +174,7 @@ class VoiceQAPipeline(Pipeline):
 
         start = time.perf_counter()
         with explain_out_of_memory("asr"):
-            heard = self._transcribe(questions, language)
+            heard = transcribe(self.asr, questions, language)
         asr_seconds = (time.perf_counter() - start) / len(questions)
 
         start = time.perf_counter()
@@ -196,26 +196,6 @@ class VoiceQAPipeline(Pipeline):
 
     def postprocess(self, outputs):
         return outputs["results"]
-
-    def _transcribe(self, questions: list, language: str | None) -> list[tuple[str, str]]:
-        """Gives what was heard in each 16 kHz waveform, and the code of the language that it was heard in."""
-        options = {"generate_kwargs": {"num_beams": 1}}  # the stock pipeline's 5 beams take three times as long
-        if self.model.generation_config.is_multilingual:
-            # Whisper with neither degenerates into one repeated word, so the task is always given.
-            options["generate_kwargs"] |= {"task": "transcribe", "language": language}
-        if max(map(len, questions)) > WINDOW * SAMPLING_RATE:
-            options |= {"chunk_length_s": WINDOW, "ignore_warning": True}
-        if language is None:  # the stock pipeline reports the language of a batch's first item alone
-            outputs = [self.asr(question, return_language=True, **options) for question in questions]
-        else:
-            outputs = self.asr(questions, batch_size=len(questions), **options)
-        heard = [(output["text"].strip(), language or _heard_language(output)) for output in outputs]
-        for text, _ in heard:
-            if not text:
-                raise ValueError(
-                    "Whisper understood no word in the question. Speak nearer to the microphone, or retry."
-                )
-        return heard
 
     def _answer(self, heard: list[tuple[str, str]], options: dict) -> list[str]:
         """Asks the LLM, in one batch where all questions are in one language."""
@@ -320,10 +300,6 @@ def _language_code(language: str | None) -> str | None:
             f"language is {language!r}; valid is a code that Whisper knows, such as 'es', or None to detect."
         )
     return code
-
-
-def _heard_language(output: dict) -> str:
-    return TO_LANGUAGE_CODE[output["chunks"][0]["language"]]
 
 
 def _undecoded(dataset):

@@ -8,6 +8,7 @@ from conftest import EXAMPLES
 from transformers import pipeline
 
 import hfpipe
+from hfpipe.asr import transcribe
 from hfpipe.audio import resample
 
 pytestmark = pytest.mark.offline
@@ -74,7 +75,7 @@ def test_a_question_of_two_minutes_is_heard_to_its_end(pipe):
     sentences = [question.strip("¿?") + "." for question in QUESTIONS] * 4
     long = pipe.tts(" ".join(sentences), language="es")
     assert len(long) / pipe.tts.sampling_rate > 60
-    heard = pipe._transcribe([resample(long, pipe.tts.sampling_rate, 16_000)], "es")[0][0]
+    heard = transcribe(pipe.asr, [resample(long, pipe.tts.sampling_rate, 16_000)], "es")[0][0]
     assert jiwer.wer(words(" ".join(sentences)), words(heard)) <= 0.15
 
 
