@@ -13,7 +13,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 from .asr import transcribe
 from .audio import load_question, load_reference
 from .hub import DEFAULT_PARTS, DEFAULT_WHISPER, WITHOUT_HUB, split_revision
-from .llm import LLM, MAX_NEW_TOKENS
+from .llm import LLM
 from .tts import load_tts
 
 PARTS = ("llm", "tts")
@@ -37,9 +37,11 @@ class VoiceQAPipeline(Pipeline):
     Args:
         model: a `WhisperForConditionalGeneration`.
         llm: the part that answers: a Hub id ("org/name" or "org/name@revision"), a folder, or an object called as
-            `llm(question, language=, system_prompt=, history=, max_new_tokens=)` that gives the answer's text.
+            `llm(question, language=)`, with the options that a call gives, and for a text (a list, for a batch) that
+            gives the answer's text (a list).
         tts: the part that speaks: an id or folder of XTTS, of any transformers text-to-audio model or of Kokoro, or an
-            object with `sampling_rate`, `languages` and `clones`, called as `tts(text, language=, speaker_wav=)`.
+            object with a `sampling_rate`, called as `tts(text, language=, speaker_wav=)`, that gives a waveform. It
+            may say its `languages`, and whether it `clones`.
         dtype: the dtype of the weights; "auto" or None is the one that they were saved in.
         kwargs: `tokenizer`, `feature_extractor`, `device` and so on, as for any transformers pipeline; and defaults
             for the arguments of a call.
@@ -85,7 +87,7 @@ class VoiceQAPipeline(Pipeline):
             compare: also speak the answer in the part's own voice, as "audio_base".
             system_prompt: replaces the default instruction to the LLM (1 to 3 sentences, direct and kind).
             history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`.
-            max_new_tokens: the longest answer, in tokens.
+            max_new_tokens: the longest answer, in tokens; 128 by default.
             generate_kwargs: further options of the LLM's generation.
             tts_kwargs: further options of the voice part, such as `{"speaker": name}`.
             batch_size, num_workers: as for any transformers pipeline.
@@ -163,7 +165,7 @@ class VoiceQAPipeline(Pipeline):
         compare=False,
         system_prompt=None,
         history=None,
-        max_new_tokens=MAX_NEW_TOKENS,
+        max_new_tokens=None,
         generate_kwargs=None,
         tts_kwargs=None,
     ):
@@ -179,6 +181,7 @@ class VoiceQAPipeline(Pipeline):
 
         start = time.perf_counter()
         options = {"system_prompt": system_prompt, "history": history, "max_new_tokens": max_new_tokens}
+        options = {name: value for name, value in options.items() if value is not None}
         with explain_out_of_memory("llm"):
             answers = self._answer(heard, {**options, **(generate_kwargs or {})})
         llm_seconds = (time.perf_counter() - start) / len(questions)
@@ -209,7 +212,7 @@ class VoiceQAPipeline(Pipeline):
         start = time.perf_counter()
         audio = self.tts(answer, language=language, speaker_wav=speaker_wav, **tts_kwargs)
         timings = {"tts": time.perf_counter() - start}
-        cloned = speaker_wav is not None and self.tts.clones
+        cloned = speaker_wav is not None and getattr(self.tts, "clones", False)
         speech = {"audio": audio, "sampling_rate": self.tts.sampling_rate, "cloned": cloned}
         if compare:
             start = time.perf_counter()
@@ -218,7 +221,7 @@ class VoiceQAPipeline(Pipeline):
         return {**speech, "timings": timings}
 
     def _check_language(self, language: str | None) -> None:
-        languages = self.tts.languages
+        languages = getattr(self.tts, "languages", None)
         if language is not None and languages is not None and language not in languages:
             raise ValueError(
                 f"the voice ({type(self.tts).__name__}) doesn't speak {language!r}; it speaks {', '.join(languages)}. "

@@ -2,7 +2,10 @@
 
 import io
 import shutil
+import subprocess
+import sys
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -91,7 +94,7 @@ def test_floats_in_range_come_back_unchanged(samples):
 @settings(max_examples=100, deadline=None)
 def test_random_bytes_are_refused_not_crashed_on(data):
     for prefix in (b"", b"RIFF", b"OggS", b"fLaC", b"FORM", b"ID3"):
-        with pytest.raises(ValueError):
+        with mock.patch.object(shutil, "which", return_value=None), pytest.raises(ValueError):
             load_audio(prefix + data)
 
 
@@ -101,6 +104,18 @@ def test_truncated_files_are_refused(kind, subtype, share):
     data = encode(np.random.default_rng(0).normal(0, 0.1, 48_000), kind=kind, subtype=subtype)
     with pytest.raises(ValueError, match="truncated"):
         load_audio(data[: int(len(data) * share)])
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="m4a is what FFmpeg, which isn't installed, is for")
+def test_ffmpeg_reads_what_libsndfile_does_not(tmp_path):
+    (tmp_path / "tone.wav").write_bytes(encode(TONE))
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "tone.wav", tmp_path / "tone.m4a"]
+    subprocess.run(command, check=True)
+    samples, rate = load_audio(tmp_path / "tone.m4a")
+    assert rate == 48_000 and len(samples) == pytest.approx(48_000, rel=0.1)
+    (tmp_path / "nota.m4a").write_text("hola")
+    with pytest.raises(ValueError, match="no audio that libsndfile or FFmpeg can read"):
+        load_audio(tmp_path / "nota.m4a")
 
 
 def test_wav_from_a_pipe_has_no_known_size():
@@ -157,9 +172,6 @@ def test_speech_is_told_from_silence_and_noise(spoken):
 
 def test_listening_leaves_torch_its_threads(spoken):
     """silero_vad sets one thread for the whole process when it is imported."""
-    import subprocess
-    import sys
-
     code = (
         "import torch, numpy; torch.set_num_threads(2); from hfpipe.audio import has_speech;"
         "has_speech(numpy.zeros(16000, numpy.float32)); print(torch.get_num_threads())"

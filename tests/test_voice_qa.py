@@ -136,9 +136,16 @@ def test_text2text_and_objects_are_parts_too(tiny_whisper, tiny_text2text, tiny_
     def parrot(question, language, **options):
         return f"{language}: {question}, {options['history'][0]['content']}"
 
-    pipe = hfpipe.load(tiny_whisper, llm=parrot, tts=pipe.tts)
+    class Tone:
+        sampling_rate = 8_000
+
+        def __call__(self, text, language, speaker_wav=None):
+            return np.sin(np.arange(len(text) * 100, dtype=np.float32))
+
+    pipe = hfpipe.load(tiny_whisper, llm=parrot, tts=Tone())
     result = pipe(QUESTION, history=[{"role": "user", "content": "antes"}])
     assert result["answer"] == f"es: {result['question']}, antes"
+    assert len(result["audio"]) == 100 * len(result["answer"]) and result["sampling_rate"] == 8_000
 
 
 def test_system_prompt_and_options_reach_the_llm(pipe):

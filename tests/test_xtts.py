@@ -10,7 +10,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from conftest import EXAMPLES
 
+import hfpipe
 from hfpipe.audio import Reference
 from hfpipe.cache import cache_folder
 from hfpipe.licence import LICENCE_VARIABLE, require_licence
@@ -312,3 +314,12 @@ def test_cache_folder(monkeypatch):
     monkeypatch.delenv("HFPIPE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     assert str(cache_folder()) == "/caches/hfpipe"
+
+
+def test_the_pipeline_answers_in_the_cloned_voice(tiny_whisper, tiny_chat, folder):
+    pipe = hfpipe.load(tiny_whisper, llm=tiny_chat, tts=folder)
+    options = {"speaker_wav": str(EXAMPLES / "voz.wav"), "compare": True, "max_new_tokens": 4, "tts_kwargs": FEW}
+    result = pipe(str(EXAMPLES / "pregunta.wav"), **options)
+    assert result["cloned"] is True and result["sampling_rate"] == 24_000
+    assert not np.array_equal(result["audio"], result["audio_base"])
+    assert result["timings"]["tts_base"] > 0
