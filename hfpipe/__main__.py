@@ -152,11 +152,12 @@ def _step(what: str):
 @contextlib.contextmanager
 def _plain_errors():
     """Prints a warning or an expected error as one plain line, without a traceback; an error exits with 1."""
-    warnings.simplefilter("ignore")  # what libraries say to their programmers
-    warnings.simplefilter("always", UserWarning)
-    warnings.showwarning = lambda message, *rest: progress.print(f"[yellow]Note:[/] {escape(str(message))}")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what libraries say to their programmers
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *rest: progress.print(f"[yellow]Note:[/] {escape(str(message))}")
+            yield
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
         progress.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
         sys.exit(1)

@@ -156,9 +156,9 @@ def test_system_prompt_and_options_reach_the_llm(pipe):
 
 
 def test_defaults_can_be_set_once(tiny_whisper, tiny_chat, tiny_vits):
-    pipe = hfpipe.load(tiny_whisper, llm=tiny_chat, tts=tiny_vits, max_new_tokens=2, language="en")
+    pipe = hfpipe.load(tiny_whisper, llm=tiny_chat, tts=tiny_vits, max_new_tokens=2, language="spanish")
     result = pipe(QUESTION)
-    assert result["language"] == "en" and len(result["answer"]) <= 3
+    assert result["language"] == "es" and len(result["answer"]) <= 3
 
 
 def test_the_same_repo_is_a_plain_whisper(tiny_whisper):
