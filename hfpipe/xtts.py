@@ -13,12 +13,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers.utils import logging
 
 from .audio import Reference, load_reference, resample
-from .hub import WITHOUT_HUB, check_reachable
+from .hub import DEFAULT_PARTS, WITHOUT_HUB, check_reachable, split_revision
 from .licence import LICENCE_URL, require_licence
 from .sentences import split_text
 
-XTTS_ID = "coqui/XTTS-v2"
-XTTS_REVISION = "6c2b0d75eae4b7047358e3b6bd9325f857d43f77"
+XTTS_ID, XTTS_REVISION = split_revision(DEFAULT_PARTS["tts"])
 CONFIG, WEIGHTS, VOCABULARY, SPEAKERS = "config.json", "model.pth", "vocab.json", "speakers_xtts.pth"
 
 CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
@@ -310,13 +309,14 @@ def _download(name: str, revision: str | None, token) -> Path:
         folder = Path(snapshot_download(**wanted, local_files_only=True))
         if all((folder / file).is_file() for file in (CONFIG, WEIGHTS, VOCABULARY)):
             return folder
-    require_licence()
     check_reachable(name, revision, "tts")
+    require_licence()
     try:
         return Path(snapshot_download(**wanted, token=token))
     except Exception as error:  # a connection's errors are httpx's, and no OSError
+        reason = str(error).splitlines()[0]
         raise OSError(
-            f"tts={name!r} (revision {revision or 'main'}) can't be downloaded: {error}. Check the name and the "
+            f"tts={name!r} (revision {revision or 'main'}) can't be downloaded: {reason}. Check the name and the "
             f"connection, or give tts= a folder with the checkpoint or another id. {WITHOUT_HUB}"
         ) from error
 
