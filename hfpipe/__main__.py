@@ -97,19 +97,19 @@ def check() -> None:
 
 def _load(model: str | None, llm: str | None, tts: str | None):
     """Loads the pipeline, and gives it with the names of what was loaded."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     if model is None and not _defaults_at_hand():
         progress.print(f"The Hub doesn't answer and the default models aren't cached: using --model {OFFLINE}.")
         model = OFFLINE
     if model == OFFLINE:
         from .offline import offline_repo
 
-        with _step("Putting the offline models together (once, about a minute)"):
-            model = offline_repo(progress=lambda step: progress.print(f"  {escape(step)}"))
+        with progress.status("Putting the offline models together, once: two or three minutes …"):
+            model = offline_repo(progress=lambda step: progress.print(escape(step)))
     with _step("Loading the models"):
-        from transformers.utils import logging
-
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         from .loading import load
 
         given = {name: value for name, value in {"llm": llm, "tts": tts}.items() if value is not None}
