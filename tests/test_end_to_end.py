@@ -61,7 +61,7 @@ def test_the_example_is_heard_answered_and_spoken(pipe, voice):
 def test_ten_questions_in_five_voices_go_through_whole(pipe):
     spoken = []
     for number, question in enumerate(QUESTIONS):
-        audio = pipe.tts(question, language="es", voice=VOICES[number % len(VOICES)])
+        audio = pipe.tts(question, language="es", speaker=VOICES[number % len(VOICES)])
         spoken.append({"array": audio, "sampling_rate": pipe.tts.sampling_rate})
     results = pipe(spoken, batch_size=2)
     heard = [without_accents(result["question"]) for result in results]

@@ -82,11 +82,11 @@ def test_it_speaks_float32_within_range(kokoro):
         ({"text": ""}, "nothing to say"),
         ({"text": " ¿...?\n"}, "nothing to say"),
         ({"text": "hola", "language": "fi"}, "'fi'.*valid are es, en"),
-        ({"text": "hola", "voice": "ana"}, "'ana'.*valid are jf_alpha"),
-        ({"text": "hola", "voice": {"ana": 1.0}}, "'ana'"),
-        ({"text": "hola", "voice": {"jm_kumo": 0.0}}, "not all 0"),
+        ({"text": "hola", "speaker": "ana"}, "'ana'.*valid are jf_alpha"),
+        ({"text": "hola", "speaker": {"ana": 1.0}}, "'ana'"),
+        ({"text": "hola", "speaker": {"jm_kumo": 0.0}}, "not all 0"),
         ({"text": "hola", "speed": 9}, "0.5 to 2.0"),
-        ({"text": "hola", "voice": "jm_kumo", "speaker_wav": VOICE}, "give one"),
+        ({"text": "hola", "speaker": "jm_kumo", "speaker_wav": VOICE}, "give one"),
     ],
 )
 def test_a_wrong_argument_is_named_with_the_valid_ones(kokoro, arguments, message):
@@ -120,7 +120,8 @@ def test_a_reference_is_searched_once_and_comes_nearer(kokoro, tmp_path, monkeyp
     sentence = "Hoy hace un día muy bonito para salir."
     reference = module._embed(module.load_reference(VOICE))
     imitated, base = (
-        module._embed([(kokoro(sentence, voice=voice), kokoro.sampling_rate)]) @ reference for voice in (weights, None)
+        module._embed([(kokoro(sentence, speaker=voice), kokoro.sampling_rate)]) @ reference
+        for voice in (weights, None)
     )
     assert imitated > base + 0.02
 
