@@ -307,8 +307,9 @@ class VoiceQAPipeline(Pipeline):
             raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
         speakers = getattr(self.tts, "speakers", ())
         if speaker not in speakers:
-            valid = ", ".join(map(repr, speakers)) or f"none: {type(self.tts).__name__} has no named voices"
-            raise ValueError(f"there is no speaker {speaker!r}; valid is {valid}. pipe.tts.save_voice adds one.")
+            valid = ", ".join(map(repr, speakers)) or f"none, as {type(self.tts).__name__} has no named voices"
+            remedy = " pipe.tts.save_voice adds one." if hasattr(self.tts, "save_voice") else " Give another tts=."
+            raise ValueError(f"there is no speaker {speaker!r}; valid is {valid}.{remedy}")
 
     def _check_language(self, language: str | None) -> None:
         languages = getattr(self.tts, "languages", None)

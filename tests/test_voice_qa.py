@@ -278,13 +278,17 @@ def test_silence_among_questions_is_refused(pipe):
         pipe([QUESTION, np.zeros(32_000, np.float32)])
 
 
-def test_a_bad_reference_is_refused_before_any_work(pipe):
+def test_a_bad_reference_is_refused_before_any_work(pipe, voice):
     with pytest.raises(FileNotFoundError, match="nowhere.wav"):
         pipe(QUESTION, speaker_wav="nowhere.wav")
     with pytest.raises(ValueError, match="compare=True"):
         pipe(QUESTION, compare=True)
-    with pytest.raises(TypeError, match="'speaker'.*valid are"):
+    with pytest.raises(TypeError, match="'voice'.*valid are"):
+        pipe(QUESTION, voice="x")
+    with pytest.raises(ValueError, match="no speaker 'x'.*no named voices.*another tts"):
         pipe(QUESTION, speaker="x")
+    with pytest.raises(ValueError, match="give one"):
+        pipe(QUESTION, speaker="x", speaker_wav=voice)
 
 
 @pytest.mark.parametrize("error", [
