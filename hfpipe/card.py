@@ -58,9 +58,7 @@ def strictest(licences) -> Licence:
 
 def read_card(source: Source, token=None) -> ModelCard | None:
     """Reads the card of a model, from its folder, the cache or the Hub; None where there is none to be had."""
-    name = "README.md"
-    if source.is_folder and "voice_qa" in _read_json(Path(source.name, "config.json")):
-        name = WHISPER_CARD
+    name = WHISPER_CARD if _is_voice_qa(source) else "README.md"
     file = source.find(name)
     if file is None and not source.is_folder and hub_reachable():
         try:
@@ -108,7 +106,8 @@ def check_copy(name: str, source: Source, token=None) -> None:
 def write_card(source: Source, token, file: Path) -> None:
     """Writes the card of a model that is copied into a repo; for one from the Hub, with its id and commit added."""
     card = read_card(source, token)
-    if not source.is_folder and source.find("config.json"):  # it was loaded from the Hub's cache
+    is_from_hub = not source.is_folder and source.find("config.json")  # in the cache; else a folder that is gone
+    if is_from_hub and not _is_voice_qa(source):
         card = card or ModelCard("---\nlicense: unknown\n---\n")
         card.data.base_model = source.name
         card.data.base_model_revision = source.revision
@@ -175,6 +174,11 @@ def merge_cards(old: ModelCard, new: ModelCard) -> ModelCard:
     data = {**old.data.to_dict(), **new.data.to_dict()}
     data["tags"] = list(dict.fromkeys([*new.data.tags, *(old.data.tags or [])]))
     return ModelCard(f"---\n{ModelCardData(**data, ignore_metadata_errors=True).to_yaml()}\n---\n\n{text}\n")
+
+
+def _is_voice_qa(source: Source) -> bool:
+    config = source.find("config.json")
+    return config is not None and "voice_qa" in _read_json(config)
 
 
 def _part_source(folder: Path, reference: str) -> Source:

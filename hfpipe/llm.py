@@ -4,17 +4,15 @@ import json
 import os
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 
 import psutil
 import torch
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from .hub import WITHOUT_HUB, check_reachable
-from .parts import refuse_missing
+from .parts import is_out_of_memory, refuse_missing
 from .sentences import cut_at_sentence
 
 MAX_NEW_TOKENS = 128  # about three spoken sentences
@@ -77,8 +75,12 @@ class LLM:
             tokenizer = AutoTokenizer.from_pretrained(name, **source)
             reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}
             model, report = kind.from_pretrained(name, dtype=dtype or "auto", **reporting, **source, **model_kwargs)
-        except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
-            reason = str(error).strip().splitlines()[0]  # transformers goes on to list every class that it has
+        except Exception as error:  # a config that was tampered with makes transformers raise anything
+            if is_out_of_memory(error):
+                raise
+            reason = (str(error).strip() or repr(error)).splitlines()[
+                0
+            ]  # transformers goes on to list every class that it has
             raise OSError(
                 f"llm={name!r} can't be loaded: {reason} Give llm= a chat model, such as "
                 "'Qwen/Qwen2.5-1.5B-Instruct', a text2text model, such as 'google/flan-t5-base', or a folder that "

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import os
 import re
 import shutil
@@ -60,6 +61,10 @@ def write_repo(pipe, directory, copy_parts: bool, max_shard_size: int | str) -> 
         config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)  # loading turns names in it into classes
         config.voice_qa = {name: name if name in written else str(pipe.sources[name]) for name in PARTS}
         Pipeline.save_pretrained(pipe, folder, max_shard_size=max_shard_size)
+        for file in folder.rglob("tokenizer_config.json"):  # transformers notes whether it read them from the Hub
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            settings.pop("is_local", None)
+            file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_code(pipe, folder)
 
 

@@ -15,7 +15,7 @@ from .asr import transcribe
 from .audio import load_question, load_reference
 from .hub import split_revision
 from .llm import LLM
-from .parts import Source, arguments_of_pipeline, check_whisper_weights, find_folder, find_part, find_source
+from .parts import Source, arguments_of_pipeline, check_weights, find_folder, find_part, find_source, is_out_of_memory
 from .repo import upload_repo, write_repo
 from .tts import load_tts
 
@@ -92,7 +92,8 @@ class VoiceQAPipeline(Pipeline):
         self.token = given.get("token") if token is None else token
         revision = given.get("revision") if revision is None else revision
         whisper = Source(self.model.config.name_or_path, getattr(revision, "resolved", revision))
-        check_whisper_weights(self.model, whisper)
+        if whisper.find("config.json"):
+            check_weights(self.model, *whisper, self.token)
         self.sources = {"whisper": whisper}  # by part, where it was loaded from; none for an object
 
         dtype = dtype if isinstance(dtype, torch.dtype) else None
@@ -352,9 +353,8 @@ def explain_out_of_memory(stage: str):
     """Turns running out of memory, on a GPU or not, into a MemoryError that names the stage and a smaller model."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        allocation_failed = "alloc" in str(error).lower() and "memory" in str(error).lower()
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not allocation_failed:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise MemoryError(
             f"out of memory in {stage!r} ({error}). Close other programs, or use {SMALLER[stage]}."

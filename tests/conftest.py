@@ -204,6 +204,7 @@ def save_tiny_xtts(folder: Path) -> Path:
     from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
     from TTS.tts.models.xtts import Xtts
 
+    folder.mkdir(exist_ok=True)
     special = ["[STOP]", "[UNK]", "[SPACE]", "[es]", "[en]", "[START]"]
     symbols = special + list("abcdefghijklmnopqrstuvwxyzáéíóúñü¿?!.,;:-'")
     tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, [], unk_token="[UNK]"))
