@@ -13,7 +13,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 
 from .asr import transcribe
 from .audio import load_question, load_reference
-from .hub import split_revision
+from .hub import DEFAULT_WHISPER, split_revision
 from .llm import LLM
 from .parts import Source, arguments_of_pipeline, check_weights, find_folder, find_part, find_source, is_out_of_memory
 from .repo import upload_repo, write_repo
@@ -103,7 +103,8 @@ class VoiceQAPipeline(Pipeline):
         options = {"device": llm_device or self.device, "dtype": dtype, **shared, **(llm_model_kwargs or {})}
         self.llm = self._load_part("llm", llm, LLM.from_pretrained, options)
         self.tts = self._load_part("tts", tts, load_tts, {"device": tts_device or self.device, "dtype": dtype})
-        self._add_voices()
+        if tts is None:
+            self._add_voices()
 
     def __call__(self, audio, **kwargs):
         """Answers one spoken question, or each of many, aloud.
@@ -340,11 +341,10 @@ class VoiceQAPipeline(Pipeline):
             return load(source.name, revision=source.revision, token=self.token, **options)
 
     def _add_voices(self) -> None:
-        """Adds the voices that a repo carries for a voice part that lies elsewhere."""
-        whisper, tts = self.sources["whisper"], self.sources.get("tts")
-        is_named = isinstance(getattr(self.model.config, "voice_qa", None), dict)
-        if is_named and tts is not None and not tts.is_folder and hasattr(self.tts, "read_voices"):
-            with contextlib.suppress(OSError):  # the repo has no such folder: it carries no voices
+        """Adds the voices that the repo carries for a voice part that lies elsewhere."""
+        whisper, tts = self.sources["whisper"], self.sources["tts"]
+        if whisper.name != DEFAULT_WHISPER[0] and not tts.is_folder and hasattr(self.tts, "read_voices"):
+            with contextlib.suppress(OSError):  # no such folder in the repo: it carries no voices
                 self.tts.read_voices(find_folder("tts", whisper, self.token, "tts", only="voice_*.safetensors"))
 
 

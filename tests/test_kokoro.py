@@ -132,3 +132,18 @@ def test_a_reference_is_searched_once_and_comes_nearer(kokoro, tmp_path, monkeyp
     kokoro._found.clear()
     with pytest.raises(pytest.fail.Exception):
         kokoro.find_voice(Reference(*module.load_reference(VOICE)[0]))
+
+
+@pytest.mark.offline
+def test_a_saved_voice_is_the_nearest_blend_and_travels(kokoro, tmp_path):
+    part = Kokoro.from_pretrained(kokoro.folder)
+    part.save_voice("Ana", VOICE, consent_by="nobody: a synthetic voice")
+    assert part.speakers == (*kokoro.voices, "Ana")
+    part.save_pretrained(tmp_path)
+    again = Kokoro.from_pretrained(tmp_path)
+    assert again.saved_voices["Ana"].consent_by == "nobody: a synthetic voice"
+    nearest = part("Hola.", speaker=part.find_voice(VOICE))
+    for each in (part, again):
+        np.testing.assert_array_equal(each("Hola.", speaker="Ana"), nearest)
+    with pytest.raises(ValueError, match="already"):
+        part.save_voice("jm_kumo", VOICE)
