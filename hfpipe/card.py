@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from .hub import hub_reachable, split_revision
 from .licence import LICENCE_URL
 from .parts import PARTS, Source
-from .xtts import XTTS_ID
+from .xtts_checkpoint import XTTS_ID
 
 WHISPER_CARD = "WHISPER.md"  # the Whisper's own card, where README.md is the whole repo's
 BEGIN, END = "<!-- hfpipe: written anew at each push -->", "<!-- hfpipe: end; text outside is kept -->"

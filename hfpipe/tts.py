@@ -20,7 +20,8 @@ from .audio import load_reference, resample
 from .hub import WITHOUT_HUB, check_reachable
 from .parts import check_weights, is_out_of_memory
 from .sentences import split_text
-from .xtts import XTTS, XTTS_ID
+from .xtts import XTTS
+from .xtts_checkpoint import XTTS_ID
 
 VOCODER_ID = "microsoft/speecht5_hifigan"
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once

@@ -1,35 +1,48 @@
-"""Speak with XTTS, in the voice of a recording: coqui-tts, with safe loading and a voice computed once."""
+"""Speak with XTTS, in the voice of a recording: coqui-tts's model and weights, and a faster way through them."""
 
-import contextlib
-import json
-import pickle
-import re
-import warnings
+import functools
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers.utils import logging
 
 from .audio import Reference, load_reference, resample
-from .hub import DEFAULT_PARTS, WITHOUT_HUB, check_reachable, split_revision
-from .licence import LICENCE_URL, require_licence
+from .cache import cache_folder
+from .licence import LICENCE_URL
+from .precision import resolve_precision
 from .sentences import split_text
 from .voices import Voice, make_voice, read_voices, write_voices
-
-XTTS_ID, XTTS_REVISION = split_revision(DEFAULT_PARTS["tts"])
-CONFIG, VOCABULARY = "config.json", "vocab.json"
-WEIGHTS, SPEAKERS = "model.safetensors", "speakers_xtts.safetensors"
-COQUI_WEIGHTS, COQUI_SPEAKERS = "model.pth", "speakers_xtts.pth"  # pickles, as Coqui publishes them
-FILES = [CONFIG, VOCABULARY, WEIGHTS, SPEAKERS, COQUI_WEIGHTS, COQUI_SPEAKERS, "voice_*.safetensors"]
+from .xtts_checkpoint import (
+    CONFIG,
+    COQUI_SPEAKERS,
+    COQUI_WEIGHTS,
+    SPEAKERS,
+    VOCABULARY,
+    WEIGHTS,
+    XTTS_ID,
+    XTTS_REVISION,
+    download,
+    missing_file,
+    quietly,
+    read_model,
+    read_speakers,
+    write_speakers,
+    write_weights,
+)
+from .xtts_gpt import Decoder, Sampling
+from .xtts_vocoder import Stream, Vocoder
 
 CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
-MAX_VOICES = 64  # kept in memory, about 130 kB each
+MAX_VOICES = 64  # kept in memory, about 8 MB each with their keys and values
+FIRST_CHUNK, CHUNK_GROWTH, LONGEST_CHUNK = 8, 1.5, 48  # audio tokens that are turned into sound at once in a stream
 DEFAULT_CHAR_LIMIT = 250  # coqui-tts's own, for a language without one
 
 
@@ -46,17 +59,21 @@ class XTTS:
     clones = True
     requirements = ("coqui-tts", "six", "torchcodec")  # from PyPI, for a repo's requirements.txt
 
-    def __init__(self, model, speakers: dict, source: str | None = None):
+    def __init__(self, model, speakers: dict, source: str | None = None, precision: str = "auto", device="cpu"):
         self.model = model
         self.sampling_rate = model.config.audio.output_sample_rate
         self.languages = tuple(language.split("-")[0] for language in model.config.languages)
         self.saved_voices: dict[str, Voice] = {}
+        self._voices: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._speakers = speakers
         self._source = source  # "id@revision" of weights that come from the Hub
-        self._voices: dict[tuple[str, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._precision = precision
+        self.to(device)
 
     @classmethod
-    def from_pretrained(cls, name_or_path, revision=None, token=None, device=None, dtype=None) -> "XTTS":
+    def from_pretrained(
+        cls, name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"
+    ) -> "XTTS":
         """Loads an XTTS checkpoint from a folder in coqui's layout, or from the Hub.
 
         A first download asks for the acceptance of the weights' licence, the Coqui Public Model License.
@@ -67,7 +84,9 @@ class XTTS:
             revision: commit, branch or tag; `coqui/XTTS-v2` is pinned to one commit by default.
             token: for a private repo on the Hub.
             device: where to compute; the CPU by default.
-            dtype: not used. XTTS computes in float32: coqui's vocoder takes nothing else from its language model.
+            dtype: float32 asks for `precision="float32"`; on a GPU, float16 and bfloat16 for theirs.
+            precision: how the language model multiplies: "float32", "int8" or "bfloat16" on a CPU, "float16",
+                "bfloat16" or "float32" on a GPU; "auto" is what is fastest there.
 
         Raises:
             FileNotFoundError: a file is missing. ValueError: a file is damaged, or holds more than weights.
@@ -77,16 +96,17 @@ class XTTS:
         folder, source = Path(name_or_path), None
         if not folder.is_dir():
             revision = revision or (XTTS_REVISION if str(name_or_path) == XTTS_ID else None)
-            folder, source = _download(str(name_or_path), revision, token), f"{name_or_path}@{revision or 'main'}"
-        if missing := _missing(folder):
+            folder, source = download(str(name_or_path), revision, token), f"{name_or_path}@{revision or 'main'}"
+        if missing := missing_file(folder):
             raise FileNotFoundError(
                 f"there is no {missing} in {folder}; an XTTS folder holds {CONFIG}, {WEIGHTS} (or {COQUI_WEIGHTS}) "
                 f"and {VOCABULARY}, and {SPEAKERS} (or {COQUI_SPEAKERS}) for voices of its own. Copy it beside the "
                 "others, or give another folder."
             )
-        with _quietly():
-            model = _build(folder)
-        part = cls(model, _read_speakers(folder), source).to(device or "cpu")
+        precision = str(dtype).removeprefix("torch.") if precision == "auto" and dtype is not None else precision
+        with quietly():
+            model = read_model(folder)
+        part = cls(model, read_speakers(folder), source, precision, device or "cpu")
         part.read_voices(folder)
         return part
 
@@ -105,15 +125,9 @@ class XTTS:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.config.save_json(str(folder / CONFIG))
         self.model.tokenizer.tokenizer.save(str(folder / VOCABULARY))
-        weights = _without_duplicates(self.model.state_dict())
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+        write_weights(self.model, folder)
         if self._speakers:
-            tensors = {
-                f"{name}/{key}": tensor.contiguous()
-                for name, voice in self._speakers.items()
-                for key, tensor in voice.items()
-            }
-            save_file(tensors, folder / SPEAKERS, {"speakers": json.dumps(list(self._speakers))})
+            write_speakers(self._speakers, folder)
         self.write_voices(folder)
 
     def write_voices(self, folder) -> None:
@@ -152,14 +166,22 @@ class XTTS:
         Raises:
             ValueError: the name is unfit or taken, no consent, or a reference that `load_reference` refuses.
         """
-        latents, embedding = self._cloned_voice(speaker_wav)
+        latents, embedding = self._hear_voice(speaker_wav)
         tensors = {"gpt_cond_latent": latents, "speaker_embedding": embedding}
         self.saved_voices[name] = make_voice(name, tensors, self.speakers, consent_by, consent_on)
         return self.saved_voices[name]
 
     def to(self, device) -> "XTTS":
-        """Moves the model to a torch device, and returns itself."""
-        self.model.to(device)
+        """Makes ready to compute on a torch device, and returns itself.
+
+        Coqui's model stays on the CPU, where it hears reference voices; what speaks is made from it.
+        """
+        device = torch.device(device)
+        precision = resolve_precision(self._precision, device)
+        dtype = torch.float32 if device.type == "cpu" else getattr(torch, precision)
+        self._decoder = Decoder(self.model.gpt, precision, device)
+        self._vocoder = Vocoder(self.model.hifigan_decoder, device, dtype)
+        self._prefixes: dict[str, torch.Tensor] = {}
         return self
 
     def __call__(
@@ -169,13 +191,7 @@ class XTTS:
         speaker_wav=None,
         *,
         speaker: str | None = None,
-        temperature: float | None = None,
-        length_penalty: float | None = None,
-        repetition_penalty: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        speed: float = 1.0,
-        max_new_tokens: int | None = None,
+        **options,
     ) -> np.ndarray:
         """Speaks `text` and gives the waveform, float32 of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
 
@@ -186,44 +202,76 @@ class XTTS:
             language: one of `languages`.
             speaker_wav: the voice: what `load_audio` takes, a list of them by one speaker, or `Reference`s.
             speaker: instead of `speaker_wav`, one of `speakers`; by default the first.
-            temperature, length_penalty, repetition_penalty, top_k, top_p: how audio tokens are drawn; by default as
-                the checkpoint's config.json says.
-            speed: 1 is natural, 2 twice as fast.
-            max_new_tokens: the most audio tokens of each piece of text (about 21 a second); coqui's own limit of 605
-                by default.
+            options: how to speak. `temperature`, `repetition_penalty`, `top_k`, `top_p`: how audio tokens are drawn,
+                by default as the checkpoint's config.json says; `do_sample=False` takes the likeliest. `speed`: 1 is
+                natural, 2 twice as fast. `max_new_tokens`, `min_new_tokens`: the most and fewest audio tokens of each
+                piece of text (about 21 a second); by default 605, coqui's own limit, and 0.
 
         Raises:
             ValueError: no text, no such language or speaker, no voice at all, a reference that `load_reference`
-                refuses, a speed that isn't positive.
+                refuses, a speed that isn't positive. TypeError: no such option.
         """
-        language = self._check(text, language, speed)
-        if speaker_wav is not None and speaker is not None:
-            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
-        latents, embedding = self._own_voice(speaker) if speaker_wav is None else self._cloned_voice(speaker_wav)
-        given = {
-            "temperature": temperature,
-            "length_penalty": length_penalty,
-            "repetition_penalty": repetition_penalty,
-            "top_k": top_k,
-            "top_p": top_p,
-        }
-        options = {name: self.model.config[name] if value is None else value for name, value in given.items()}
-        limit = self.model.gpt.max_gen_mel_tokens
+        return self.speak_in_voices(text, language, [self._find_voice(speaker_wav, speaker)], **options)[0]
+
+    def compare(self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, **options):
+        """Speaks `text` in the voice asked for and in the checkpoint's own at once: two waveforms, as a call gives."""
+        voices = [self._find_voice(speaker_wav, speaker), self._find_voice(None, None)]
+        return self.speak_in_voices(text, language, voices, **options)
+
+    def stream(
+        self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, **options
+    ) -> Iterator[np.ndarray]:
+        """Speaks `text` as a call does, and gives the sound in pieces while the language model goes on.
+
+        Yields:
+            float32 waveforms, the first of about a third of a second; together they are what a call gives.
+        """
+        latents, embedding = self._find_voice(speaker_wav, speaker)
+        pieces, sampling, speed, limits = self._prepare(text, language, options)
+        prefix = self._read_prefix(latents)
         pause = np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
-        spoken = []
-        with _quietly():
-            for piece in split_text(text, lambda part: self._fits(part, language), language):
-                said = self.model.inference(
-                    piece,
-                    language,
-                    latents,
-                    embedding,
-                    speed=speed,
-                    max_new_tokens=limit if max_new_tokens is None else min(max_new_tokens, limit),
-                    **options,
-                )["wav"]
-                spoken += [pause, np.atleast_1d(said)]
-        return np.clip(np.concatenate(spoken[1:]), -1.0, 1.0).astype(np.float32, copy=False)
+        for number, piece in enumerate(pieces):
+            if number:
+                yield pause
+            steps = self._decoder.generate([piece], [prefix], sampling, **limits)
+            chunks = _in_thread(_chunks(step[0] for step in steps))
+            stream = Stream(self._vocoder, embedding, speed)
+            for chunk, is_last in chunks:
+                sound = stream.push(chunk, is_last)
+                if len(sound):
+                    yield sound.clamp(-1, 1).numpy()
+
+    def speak_in_voices(self, text: str, language: str, voices: list, **options) -> list[np.ndarray]:
+        """Speaks a text in several voices in one batch, which costs little more than one.
+
+        Args:
+            voices: pairs of latents and embedding, such as `save_voice` keeps.
+        """
+        pieces, sampling, speed, limits = self._prepare(text, language, options)
+        prefixes = [self._read_prefix(latents) for latents, _ in voices]
+        pause = torch.zeros(int(PAUSE_SECONDS * self.sampling_rate))
+        spoken: list[list[torch.Tensor]] = [[] for _ in voices]
+        for piece in pieces:
+            steps = list(self._decoder.generate([piece] * len(voices), prefixes, sampling, **limits))
+            latents = torch.stack([step[0] for step in steps], dim=1)
+            tokens = torch.stack([step[1] for step in steps], dim=1)
+            for row, (_, embedding) in enumerate(voices):
+                said = latents[row, : _length(tokens[row], self._decoder.stop_audio)]
+                spoken[row] += [pause, self._vocoder(said, embedding, speed).cpu()]
+        return [torch.cat(parts[1:]).clamp(-1, 1).numpy() for parts in spoken]
+
+    def _prepare(self, text: str, language: str, options: dict):
+        """Gives the token ids of each piece of a text, how to draw, the speed, and the limits of `generate`."""
+        speed = options.pop("speed", 1.0)
+        limits = {name: options.pop(name) for name in ("max_new_tokens", "min_new_tokens") if name in options}
+        language = self._check(text, language, speed)
+        names = ("temperature", "repetition_penalty", "top_k", "top_p")
+        given = {name: value for name, value in options.items() if value is not None}
+        sampling = Sampling(**{name: self.model.config[name] for name in names} | given)
+        pieces = split_text(text, lambda part: self._fits(part, language), language)
+        tokenizer, short = self.model.tokenizer, language.split("-")[0]
+        tokens = [torch.tensor(tokenizer.encode(piece.strip().lower(), lang=short)) for piece in pieces]
+        return tokens, sampling, speed, limits
 
     def _check(self, text: str, language: str, speed: float) -> str:
         """Refuses what can't be said; returns coqui's name of the language."""
@@ -249,7 +297,12 @@ class XTTS:
         except OverflowError:  # a number that num2words has no words for, such as one of thirty digits
             return False
 
-    def _own_voice(self, speaker: str | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _find_voice(self, speaker_wav, speaker: str | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gives a voice's latents and embedding: of a recording, or by name."""
+        if speaker_wav is not None and speaker is not None:
+            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
+        if speaker_wav is not None:
+            return self._hear_voice(speaker_wav)
         if speaker is None and not self._speakers:
             raise ValueError(
                 f"this XTTS has no voice of its own (no {SPEAKERS} in its folder); give speaker_wav, a recording of "
@@ -259,17 +312,41 @@ class XTTS:
         if name not in self.speakers:
             raise ValueError(f"there is no speaker {name!r}; valid is {', '.join(map(repr, self.speakers))}.")
         voice = self.saved_voices[name].tensors if name in self.saved_voices else self._speakers[name]
-        device = self.model.device
-        return voice["gpt_cond_latent"].to(device), voice["speaker_embedding"].to(device)
+        return voice["gpt_cond_latent"], voice["speaker_embedding"]
 
-    def _cloned_voice(self, speaker_wav) -> tuple[torch.Tensor, torch.Tensor]:
+    def _hear_voice(self, speaker_wav) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes a recording's voice, once: it is kept in memory and on disk, under the recording's content."""
         references = load_reference(speaker_wav)
-        key = tuple(reference.sha256 for reference in references)
+        digest = hashlib.sha256("".join([self._checkpoint_key, *(each.sha256 for each in references)]).encode())
+        key = digest.hexdigest()
         if key not in self._voices:
-            if len(self._voices) >= MAX_VOICES:
-                self._voices.pop(next(iter(self._voices)))
-            self._voices[key] = self._condition(references)
+            file = cache_folder() / "voices" / f"xtts-{key}.safetensors"
+            try:
+                voice = load_file(file)
+                self._voices[key] = voice["gpt_cond_latent"], voice["speaker_embedding"]
+            except (OSError, SafetensorError, KeyError):  # none yet, or spoiled
+                latents, embedding = self._condition(references)
+                self._voices[key] = latents, embedding
+                _write_voice(file, {"gpt_cond_latent": latents, "speaker_embedding": embedding})
+            _forget_oldest(self._voices)
         return self._voices[key]
+
+    def _read_prefix(self, latents: torch.Tensor) -> torch.Tensor:
+        """Gives the keys and values of a voice's latents, kept for its next sentence."""
+        key = hashlib.sha256(latents.cpu().contiguous().numpy().tobytes()).hexdigest()
+        if key not in self._prefixes:
+            self._prefixes[key] = self._decoder.read_voice(latents)
+            _forget_oldest(self._prefixes)
+        return self._prefixes[key]
+
+    @functools.cached_property
+    def _checkpoint_key(self) -> str:
+        """Tells checkpoints apart by the last layers that hear a voice, and by how much they hear of it."""
+        config, model = self.model.config, self.model
+        layers = [*model.hifigan_decoder.speaker_encoder.fc.parameters(), *model.gpt.conditioning_encoder.parameters()]
+        digest = hashlib.sha256(b"".join(layer.detach().numpy().tobytes() for layer in (layers[0], layers[-1])))
+        lengths = (config.max_ref_len, config.sound_norm_refs, config.gpt_cond_len, config.gpt_cond_chunk_len)
+        return digest.hexdigest() + str(lengths)
 
     def _condition(self, references: list[Reference]) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes what XTTS knows of a voice, as `Xtts.get_conditioning_latents` of coqui-tts 0.28 does from files.
@@ -294,139 +371,66 @@ class XTTS:
         return latents, torch.stack(embeddings).mean(dim=0)
 
 
-def _build(folder: Path):
-    """Builds coqui's model from a folder, with weights read as nothing but weights."""
+def _length(tokens: torch.Tensor, stop: int) -> int:
+    """Counts a row's latents: up to the one from which stop was drawn, as coqui-tts does."""
+    stops = (tokens == stop).nonzero()
+    return int(stops[0]) + 1 if len(stops) else len(tokens)
+
+
+def _chunks(steps) -> Iterator[tuple[torch.Tensor, bool]]:
+    """Gathers single latents (1, channels) into chunks (steps, channels), the first small, and marks the last."""
+    size, waiting = float(FIRST_CHUNK), []
+    for latents in steps:
+        if len(waiting) >= size:
+            yield torch.cat(waiting), False
+            size, waiting = min(size * CHUNK_GROWTH, LONGEST_CHUNK), []
+        waiting.append(latents)
+    yield torch.cat(waiting), True
+
+
+def _in_thread(items: Iterator) -> Iterator:
+    """Has a thread of its own draw the items, a few ahead; a reader that goes away stops it."""
+    ahead, gone = queue.Queue(maxsize=4), threading.Event()
+    end = object()
+
+    def draw() -> None:
+        result = end
+        try:
+            for item in items:
+                ahead.put(item)
+                if gone.is_set():
+                    return
+        except BaseException as error:  # raised where the items are read
+            result = error
+        ahead.put(result)
+
+    thread = threading.Thread(target=draw, name="hfpipe-xtts", daemon=True)
+    thread.start()
     try:
-        from TTS.tts.configs.xtts_config import XttsConfig
-        from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
-        from TTS.tts.models.xtts import Xtts
-    except ImportError as error:
-        raise ImportError(f"XTTS needs coqui-tts ({error}): pip install 'hfpipe[xtts]' or coqui-tts.") from error
-    config = XttsConfig()
-    try:
-        config.load_json(str(folder / CONFIG))
-        tokenizer = VoiceBpeTokenizer(vocab_file=str(folder / VOCABULARY))
-    except Exception as error:  # tokenizers raises plain Exception, coqpit a TypeError, json a ValueError
-        raise ValueError(f"{folder}: {CONFIG} or {VOCABULARY} is damaged ({error}). Copy it again.") from error
-    config.model_args.gpt_number_text_tokens = None  # or Xtts() builds a language model, to build it again below
-    model = Xtts(config)
-    model.tokenizer = tokenizer
-    model.init_models()
-    weights = _find(folder, WEIGHTS, COQUI_WEIGHTS)
-    try:
-        model.load_state_dict(_without_duplicates(_read_weights(weights)))
-    except RuntimeError as error:
-        raise ValueError(
-            f"the weights in {weights} don't fit its {CONFIG} and {VOCABULARY} ({str(error)[:500]}). "
-            "Take all files from one checkpoint."
-        ) from error
-    model.gpt.init_gpt_for_inference(kv_cache=model.args.kv_cache)
-    model.eval()
-    return model
-
-
-def _find(folder: Path, *names: str) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _missing(folder: Path) -> str | None:
-    """Names a file that an XTTS folder lacks, or None."""
-    needed = ((CONFIG,), (WEIGHTS, COQUI_WEIGHTS), (VOCABULARY,))
-    return next((names[-1] for names in needed if _find(folder, *names) is None), None)
-
-
-def _read_weights(path: Path) -> dict:
-    """Reads a dict of tensors: safetensors, or what torch saved, of which code is refused and never run."""
-    if path.suffix != ".safetensors":
-        return _read_pickle(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or truncated ({error}). Copy or download it again.") from error
-
-
-def _read_speakers(folder: Path) -> dict:
-    """Reads a checkpoint's own voices, in their order, as {name: {"gpt_cond_latent": …, "speaker_embedding": …}}."""
-    path = _find(folder, SPEAKERS, COQUI_SPEAKERS)
-    if path is None or path.name == COQUI_SPEAKERS:
-        return _read_pickle(path) if path else {}
-    tensors, speakers = _read_weights(path), {}
-    with safe_open(path, "pt") as content:
-        names = json.loads((content.metadata() or {}).get("speakers", "[]"))
-    try:
-        for name in names:
-            speakers[name] = {key: tensors[f"{name}/{key}"] for key in ("gpt_cond_latent", "speaker_embedding")}
-    except KeyError as error:
-        raise ValueError(f"{path} is damaged (it lacks {error}). Copy or download it again.") from error
-    return speakers
-
-
-def _read_pickle(path: Path) -> dict:
-    """Reads a dict of tensors saved by torch, on the CPU; code in the file is refused, never run.
-
-    Raises:
-        ValueError: the file holds more than weights, or is damaged.
-    """
-    try:
-        from TTS.config.shared_configs import BaseDatasetConfig
-        from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
-
-        allowed = [  # Coqui's own files carry their config as objects of these classes, two under their former place
-            BaseDatasetConfig,
-            XttsConfig,
-            (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
-            (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
-        ]
-        with torch.serialization.safe_globals(allowed):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} isn't a file of plain weights, so it wasn't loaded and nothing in it was run: "
-            f"{str(error)[:300]} … Download the checkpoint again, from somebody you trust."
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or truncated ({error}). Copy or download it again.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a dict; give a file that coqui-tts wrote.")
-    return content
-
-
-def _without_duplicates(checkpoint: dict) -> dict:
-    """Keeps a checkpoint's own weights: coqui's trainer adds a prefix and its own, and inference second names."""
-    state = {name.removeprefix("xtts."): tensor for name, tensor in checkpoint.get("model", checkpoint).items()}
-    added = ("gpt.gpt_inference.", "gpt.gpt.wte.", "torch_mel_spectrogram_style_encoder", "torch_mel_spectrogram_dvae")
-    return {name: tensor for name, tensor in state.items() if not name.startswith((*added, "dvae."))}
-
-
-def _download(name: str, revision: str | None, token) -> Path:
-    """Finds a checkpoint in the Hugging Face cache, or downloads it once its licence is accepted."""
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        raise FileNotFoundError(f"there is no folder {name}; give a folder, or a Hub id such as {XTTS_ID}.")
-    wanted = {"repo_id": name, "revision": revision, "allow_patterns": FILES}
-    with contextlib.suppress(LocalEntryNotFoundError):
-        folder = Path(snapshot_download(**wanted, local_files_only=True))
-        if not _missing(folder):
-            return folder
-    check_reachable(name, revision, "tts")
-    require_licence()
-    try:
-        return Path(snapshot_download(**wanted, token=token))
-    except Exception as error:  # a connection's errors are httpx's, and no OSError
-        reason = str(error).splitlines()[0]
-        raise OSError(
-            f"tts={name!r} (revision {revision or 'main'}) can't be downloaded: {reason}. Check the name and the "
-            f"connection, or give tts= a folder with the checkpoint or another id. {WITHOUT_HUB}"
-        ) from error
-
-
-@contextlib.contextmanager
-def _quietly():
-    """Keeps to itself what coqui-tts makes transformers say about options that it sets on purpose."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        while (item := ahead.get()) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
     finally:
-        logging.set_verbosity(verbosity)
+        gone.set()
+        while thread.is_alive():
+            try:
+                ahead.get_nowait()  # a thread that waits for room sees that it may go
+            except queue.Empty:
+                thread.join(0.01)
+
+
+def _forget_oldest(kept: dict) -> None:
+    while len(kept) > MAX_VOICES:
+        kept.pop(next(iter(kept)), None)
+
+
+def _write_voice(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Writes a voice whole or not at all; a cache that can't be written is done without."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)

@@ -21,7 +21,8 @@ from hfpipe.audio import Reference
 from hfpipe.cache import cache_folder
 from hfpipe.licence import LICENCE_VARIABLE, require_licence
 from hfpipe.tts import load_tts
-from hfpipe.xtts import XTTS, XTTS_ID, XTTS_REVISION
+from hfpipe.xtts import XTTS
+from hfpipe.xtts_checkpoint import XTTS_ID, XTTS_REVISION
 
 pytest.importorskip("TTS")
 
@@ -34,6 +35,14 @@ FEW = {"max_new_tokens": 8}  # random weights never say stop
 def folder(tiny_xtts):
     """A checkpoint in coqui's layout, with the real classes made small."""
     return tiny_xtts
+
+
+@pytest.fixture(autouse=True, scope="session")
+def voices_elsewhere(tmp_path_factory):
+    """Keeps the voices that are computed here out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HFPIPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -88,12 +97,19 @@ def test_speaks_in_its_own_voices(xtts):
     assert not np.array_equal(first, speak(xtts, "Hola a todos.", speaker="Luis"))
 
 
-def test_clones_a_voice_and_computes_it_once(xtts, voice):
+def test_clones_a_voice_and_computes_it_once(xtts, voice, monkeypatch):
     base, cloned = speak(xtts, "Hola."), speak(xtts, "Hola.", speaker_wav=voice)
     assert not np.array_equal(base, cloned)
-    assert list(xtts._voices) == [(voice.sha256,)]
+    monkeypatch.setattr(XTTS, "_condition", lambda *_: pytest.fail("it was computed again"))
     np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=[voice]))
-    assert list(xtts._voices) == [(voice.sha256,)]
+    xtts._voices.clear()  # as in another process: from the disk
+    np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=voice))
+    (kept,) = (cache_folder() / "voices").iterdir()
+    assert kept.stat().st_size < voice.array.nbytes / 10
+    monkeypatch.undo()
+    kept.write_bytes(b"spoiled")
+    xtts._voices.clear()
+    np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=voice))
 
 
 def test_voice_is_what_coqui_computes(xtts, voice, tmp_path, monkeypatch):
