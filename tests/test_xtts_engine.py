@@ -89,7 +89,7 @@ def test_a_static_cache_holds_nothing_that_was_not_written(xtts, decoder, monkey
 def test_rows_stop_on_their_own(xtts, tiny_xtts):
     """The stop token is made likely, so that the rows of a batch draw it at different steps."""
     gpt = XTTS.from_pretrained(tiny_xtts, precision="float32").model.gpt
-    gpt.mel_head.bias.data[gpt.stop_audio_token] += 0.2
+    gpt.mel_head.bias.data[gpt.stop_audio_token] += 0.6
     decoder, latents = Decoder(gpt), [voice_of(xtts, "Ana")[0]] * 4
     texts = [tokens_of(xtts, text) for text in ("hola a todos", "si", "no se que decir", "ven")]
     torch.manual_seed(0)
@@ -166,12 +166,12 @@ def test_int8_stays_near_float32(xtts, decoder):
 
 
 def test_a_stream_is_the_call_in_pieces(xtts):
-    text = "Hola a todos. " * 30  # more than one piece of text
-    for options in ({}, {"speed": 1.5}, {"speaker": "Luis"}):
+    text = "Hola a todos. " * 20  # more than one piece of text
+    for options in ({}, {"speed": 1.5, "speaker": "Luis"}):
         torch.manual_seed(0)
-        whole = xtts(text, max_new_tokens=STEPS, **options)
+        whole = xtts(text, max_new_tokens=30, **options)
         torch.manual_seed(0)
-        pieces = list(xtts.stream(text, max_new_tokens=STEPS, **options))
+        pieces = list(xtts.stream(text, max_new_tokens=30, **options))
         assert len(pieces) > 3 and all(piece.dtype == np.float32 for piece in pieces)
         np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)
 
