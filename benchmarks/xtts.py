@@ -1,0 +1,164 @@
+"""Time XTTS here against coqui-tts on the same weights: python benchmarks/xtts.py [--json FILE]
+
+The weights are random, of XTTS v2's full size, made once (1.9 GB in hfpipe's cache): how long a multiplication
+takes doesn't depend on them. The stop token is held back, so that both sides speak as many audio tokens and samples.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from measure import Row, interleaved, median, report
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from hfpipe.cache import cache_folder
+from hfpipe.precision import resolve_precision
+from hfpipe.xtts import XTTS
+from hfpipe.xtts_checkpoint import CONFIG, COQUI_SPEAKERS, COQUI_WEIGHTS, VOCABULARY, quietly
+
+TEXT = "La capital de Francia es París, y tiene algo más de dos millones de habitantes."
+TOKENS = 60  # audio tokens: 2.78 s
+VOCABULARY_SIZE = 6681  # of XTTS v2
+CURVE_SECONDS = (5, 10, 20, 40, 60)
+
+
+def make_checkpoint(folder: Path) -> Path:
+    """Writes a checkpoint of XTTS v2's size with seeded random weights, as Coqui does, unless it is there."""
+    from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
+    from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
+    from TTS.tts.models.xtts import Xtts
+
+    if (folder / CONFIG).is_file():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    special = ["[STOP]", "[UNK]", "[SPACE]", "[es]", "[en]", "[START]"]
+    symbols = [*special, *"abcdefghijklmnopqrstuvwxyzáéíóúñü¿?!.,;:-'"]
+    symbols += [f"<{number}>" for number in range(VOCABULARY_SIZE - len(symbols))]
+    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, [], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(folder / VOCABULARY))
+    torch.manual_seed(0)
+    audio = {"gpt_num_audio_tokens": 1026, "gpt_start_audio_token": 1024, "gpt_stop_audio_token": 1025}
+    model = Xtts(XttsConfig(model_args=XttsArgs(gpt_use_perceiver_resampler=True, **audio), languages=["en", "es"]))
+    model.tokenizer = VoiceBpeTokenizer(vocab_file=folder / VOCABULARY)
+    model.init_models()
+    torch.save({"model": model.state_dict()}, folder / COQUI_WEIGHTS)
+    voice = {"gpt_cond_latent": torch.randn(1, 32, 1024) * 0.1, "speaker_embedding": torch.randn(1, 512, 1) * 0.1}
+    torch.save({"Ana": voice}, folder / COQUI_SPEAKERS)
+    model.config.save_json(str(folder / CONFIG))  # last: by it the next run knows that all is there
+    return folder
+
+
+def load_coqui(folder: Path):
+    """Loads the checkpoint as coqui-tts does."""
+    from TTS.tts.configs.xtts_config import XttsConfig
+    from TTS.tts.models.xtts import Xtts
+
+    config = XttsConfig()
+    config.load_json(str(folder / CONFIG))
+    model = Xtts.init_from_config(config)
+    model.load_checkpoint(config, checkpoint_dir=str(folder), eval=True, use_deepspeed=False)
+    return model
+
+
+def first_chunk(stream) -> float:
+    """Gives the seconds until a stream's first sound, and leaves it."""
+    start = time.perf_counter()
+    next(iter(stream))
+    seconds = time.perf_counter() - start
+    stream.close()
+    return seconds
+
+
+def speech_rows(ours: XTTS, coqui, repeats: int) -> list[Row]:
+    """Times a whole sentence, its first sound, and two voices against one."""
+    voice = ours._speakers["Ana"]
+    voice = {"gpt_cond_latent": voice["gpt_cond_latent"], "speaker_embedding": voice["speaker_embedding"]}
+    exact = {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
+    sounds = {
+        "ours": lambda: ours(TEXT, "es", **exact),
+        "coqui": lambda: coqui.inference(TEXT, "es", **voice, **exact)["wav"],
+        "both": lambda: ours.compare(TEXT, "es", speaker="Ana", **exact),
+    }
+    assert len(sounds["ours"]()) == len(sounds["coqui"]())
+    streams = {
+        "our first": lambda: first_chunk(ours.stream(TEXT, "es", **exact)),
+        "coqui's first": lambda: first_chunk(coqui.inference_stream(TEXT, "es", **voice, **exact)),
+    }
+    seconds = interleaved({**sounds, **streams}, repeats)
+    whole, peer, both = (median(seconds[name]) for name in sounds)
+    length = len(sounds["ours"]()) / ours.sampling_rate
+    return [
+        Row("XTTS, whole sentence: time against coqui `inference`", whole, peer, "s"),
+        Row("XTTS real-time factor", whole / length, peer / length, "s per s of sound"),
+        Row("XTTS first audio against `inference_stream`", *(median(seconds[name]) for name in streams), "s"),
+        Row("cloned + base together against cloned alone", both, whole, "s"),
+    ]
+
+
+def voice_row(ours: XTTS, folder: Path, repeats: int) -> Row:
+    """Times hearing a reference voice the first time, and again."""
+    reference = folder / "voice.wav"
+    rng = np.random.default_rng(time.time_ns())  # new each time, or the disk would have it
+    speech, rate = soundfile.read(Path(__file__).parent.parent / "examples" / "voz.wav")
+    soundfile.write(reference, speech + rng.normal(0, 1e-4, speech.shape), rate)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        ours._find_voice(str(reference), None)
+        times.append(time.perf_counter() - start)
+    return Row(
+        "second call with the same `speaker_wav`: conditioning time", median(times[1:]) * 1e3, times[0] * 1e3, "ms"
+    )
+
+
+def load_row(folder: Path, repeats: int) -> Row:
+    """Times loading the checkpoint, once it was loaded before."""
+    XTTS.from_pretrained(folder)
+    seconds = interleaved({"ours": lambda: XTTS.from_pretrained(folder), "coqui": lambda: load_coqui(folder)}, repeats)
+    name = "load of the checkpoint, second time, against coqui's"
+    return Row(name, median(seconds["ours"]), median(seconds["coqui"]), "s")
+
+
+def curve(ours: XTTS) -> list[tuple[float, float, float]]:
+    """Gives (seconds of answer, seconds to speak it, seconds to its first sound) for growing answers."""
+    points = []
+    for wanted in CURVE_SECONDS:
+        sentences = round(wanted / (TOKENS * 1024 / 22_050))
+        text, exact = " ".join([TEXT] * sentences), {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
+        start, first, samples = time.perf_counter(), None, 0
+        for sound in ours.stream(text, "es", **exact):
+            first = first or time.perf_counter() - start
+            samples += len(sound)
+        points.append((samples / ours.sampling_rate, time.perf_counter() - start, first))
+    return points
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the rows here, and the picture beside it")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--precision", default="auto", help="of ours: auto, float32, int8 or bfloat16")
+    arguments = parser.parse_args()
+    folder = make_checkpoint(cache_folder() / "benchmarks" / "xtts-random")
+    with quietly():
+        rows = [load_row(folder, max(2, arguments.repeats // 2))]
+        ours, coqui = XTTS.from_pretrained(folder, precision=arguments.precision), load_coqui(folder)
+        rows = speech_rows(ours, coqui, arguments.repeats) + [voice_row(ours, folder, arguments.repeats), *rows]
+        del coqui
+        points = curve(ours)
+    title = f"XTTS, {resolve_precision(arguments.precision, 'cpu')}, against coqui-tts float32"
+    report(title, rows, arguments.json)
+    for length, seconds, first in points:
+        print(f"{length:5.1f} s of answer: {seconds:6.1f} s, first sound after {first:.2f} s")
+    if arguments.json:
+        arguments.json.with_suffix(".curve.json").write_text(json.dumps(points))
+
+
+if __name__ == "__main__":
+    main()
