@@ -8,12 +8,15 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .check import WINDOW, Report, check_rows
+from .check import WINDOW, Report, check_rows, drop_contradicted
 from .collate import label
 from .data import Row, is_table, load, read_rows, stream_rows
+from .normalise import normaliser
+from .options import Options
 from .score import score
-from .whisper import load_whisper, transcribe
+from .whisper import load_processor, load_whisper, transcribe
 
+SIZES = ("tiny", "base", "small", "medium", "large", "large-v2", "large-v3")
 ROWS_IN_MEMORY = 256  # whose audio is decoded at once
 
 
@@ -54,8 +57,46 @@ def evaluate_whisper(
 
 
 def compare_whispers(models: list[str], test: str | os.PathLike, language: str = "es", **options) -> list[dict]:
-    """Judges several Whispers on the same rows, one after the other; gives what `evaluate_whisper` gives of each."""
+    """Judges several Whispers on the same rows, one after the other; gives what `evaluate_whisper` gives of each.
+
+    Args:
+        models: folders or Hub ids; "tiny", "base", "small", "medium", "large-v3" and "turbo" are OpenAI's.
+    """
+    names = {"turbo": "openai/whisper-large-v3-turbo"} | {size: f"openai/whisper-{size}" for size in SIZES}
+    models = [model if Path(model).is_dir() else names.get(model, model) for model in models]
     return [evaluate_whisper(model, test, language, **options) for model in models]
+
+
+def check_table(
+    table: str | os.PathLike,
+    test: str | os.PathLike | None = None,
+    *,
+    model: str | os.PathLike = Options.model,
+    language: str = "es",
+    hear: bool = False,
+) -> list[Report]:
+    """Looks at every row of a table, and of its test set, and gives a report of each.
+
+    Args:
+        model: the Whisper whose tokens are counted.
+        hear: also drop the rows that this model's own transcript contradicts.
+
+    Raises:
+        OSError, ValueError: no such table or model.
+    """
+    if hear:
+        whisper, processor = load_whisper(model)
+    else:
+        processor = load_processor(model)
+    reports = []
+    for source in filter(None, (table, test)):
+        report = check_whisper_rows(rows_of(source), os.fspath(source), processor, language)
+        if hear and report.kept:
+            report = drop_contradicted(
+                report, hear_rows(whisper, processor, report.kept, language), normaliser(language)
+            )
+        reports.append(report)
+    return reports
 
 
 def judge(

@@ -26,18 +26,22 @@ def load_whisper(model: str | os.PathLike) -> tuple[WhisperForConditionalGenerat
     Raises:
         OSError: it can't be reached. ValueError: it is no Whisper.
     """
+    processor = load_processor(model)
+    name, revision = split_revision(os.fspath(model))
+    # A checkpoint saved in 16 bits would load in 16 bits, and train badly.
+    whisper = WhisperForConditionalGeneration.from_pretrained(name, revision=revision, dtype=torch.float32)
+    hear_any_window(whisper)
+    return whisper.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
+
+
+def load_processor(model: str | os.PathLike) -> WhisperProcessor:
+    """Loads the tokenizer and the feature extractor of a Whisper; raises what `load_whisper` raises."""
     name, revision = split_revision(os.fspath(model))
     check_reachable(name, revision, "model")
     kind = AutoConfig.from_pretrained(name, revision=revision).model_type
     if kind != "whisper":
-        raise ValueError(
-            f"model={os.fspath(model)!r} is a {kind!r}; valid is a Whisper: openai/whisper-base, or a folder."
-        )
-    # A checkpoint saved in 16 bits would load in 16 bits, and train badly.
-    whisper = WhisperForConditionalGeneration.from_pretrained(name, revision=revision, dtype=torch.float32)
-    processor = WhisperProcessor.from_pretrained(name, revision=revision)
-    hear_any_window(whisper)
-    return whisper.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
+        raise ValueError(f"model={name!r} is a {kind!r}; valid is a Whisper, such as openai/whisper-base.")
+    return WhisperProcessor.from_pretrained(name, revision=revision)
 
 
 def hear_any_window(whisper: WhisperForConditionalGeneration) -> None:
