@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfpipe.audio import SAMPLING_RATE
+from hfpipe.audio import SAMPLING_RATE, load_audio, resample
 
-from .data import Row, content, load
+from .data import Row, content
 
 WINDOW = 30.0  # seconds that Whisper hears at once
 SHORTEST = 0.1  # seconds
@@ -49,7 +49,6 @@ NOTED = {
     "clipped": f"over {CLIPPED_SHARE:.1%} of the samples at full scale",
     "annotation": "brackets or tags in the text, which Whisper will learn to write",
     "odd characters": "letters of a script that most rows don't use, or emoji",
-    "digits": "figures: Whisper learns to write numbers as these rows do",
     "low rate": "sampled under 16 kHz, a telephone's sound",
 }
 BROKEN = re.compile("[\ufffd\x00-\x08\x0b-\x1f\x7f-\x9f]|Ã[\x80-\xbf©±³¡­º¼]|Â[¿¡ºª]|â€")
@@ -250,8 +249,6 @@ def _check_text(row: Row, count_tokens: Callable[[str], int], found: Callable[..
     odd = sorted({character for character in text if _is_odd(character)})
     if odd:
         found("odd characters", " ".join(f"{character} (U+{ord(character):04X})" for character in odd[:8]))
-    if any(character.isdigit() for character in text):
-        found("digits", text[:60])
 
 
 def _read_audio(row: Row, found: Callable[..., None]) -> np.ndarray | None:
@@ -267,10 +264,12 @@ def _read_audio(row: Row, found: Callable[..., None]) -> np.ndarray | None:
         if path.stat().st_size == 0:
             return found("empty file")
     try:
-        samples = load(row)
+        samples, rate = load_audio(row.audio)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         return found("unreadable", str(error))
-    return samples
+    if rate < SAMPLING_RATE:
+        found("low rate", f"{rate} Hz")
+    return resample(samples, rate, SAMPLING_RATE)
 
 
 def _drop_repeated(rows: list[Row]) -> tuple[list[Row], list[Problem]]:

@@ -17,7 +17,8 @@ from .data import Row, load
 from .whisper import FULL_WINDOW, features_of, window_for
 
 IGNORED = -100  # labels that the loss leaves out
-BUCKET = 16  # optimiser steps whose rows are sorted by length together
+BUCKET = 64  # optimiser steps whose rows are sorted by length together
+JITTER = 0.1  # of the lengths while they are sorted, so that a small set doesn't give the same batches each time
 SPEEDS = (0.9, 1.1)  # as Kaldi's speed perturbation (Ko et al. 2015)
 NOISE_LEVELS = (10.0, 30.0)  # dB under the speech
 TIMESTAMP_STEP = 0.02  # seconds
@@ -27,7 +28,7 @@ class Draw(NamedTuple):
     """What one row is in one step: which row, in a window of how many seconds, with which seed for its chances."""
 
     index: int
-    window: int
+    window: float
     seed: int
 
 
@@ -120,7 +121,7 @@ class Collator:
         timestamps: the share of rows whose text stands between timestamps, so that long audio goes on working.
         noise: whether some rows get white noise 10 to 30 dB under the speech.
         speed: whether some rows are said up to a tenth slower or faster.
-        waveform: gives a row's samples.
+        features: gives a row's features for a window where they were made before; None makes them of its audio.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Collator:
         timestamps: float = 0.0,
         noise: bool = False,
         speed: bool = False,
-        waveform: Callable[[Row], np.ndarray] = load,
+        features: Callable[[Row, float], torch.Tensor] | None = None,
     ):
         self.processor = processor
         self.start_token = start_token
@@ -140,17 +141,23 @@ class Collator:
         self.timestamps = timestamps
         self.noise = noise
         self.speed = speed
-        self.waveform = waveform
+        self.features = features
 
     def __call__(self, items: list[tuple[Row, Draw]]) -> dict[str, torch.Tensor]:
-        waveforms, labels = [], []
+        window = items[0][1].window
+        features, waveforms, labels = [], [], []
         for row, draw in items:
             chance = np.random.default_rng(abs(draw.seed))
-            waveforms.append(self._augment(self.waveform(row), chance, draw.window))
+            seconds = row.seconds
+            if self.features:
+                features.append(self.features(row, window))
+            else:
+                waveforms.append(self._augment(load(row), chance, window))
+                seconds = len(waveforms[-1]) / SAMPLING_RATE
             timed = chance.random() < self.timestamps
-            seconds = len(waveforms[-1]) / SAMPLING_RATE if timed else None
-            labels.append(label(self.processor, row.sentence, self.language, seconds))
-        return {"input_features": features_of(self.processor, waveforms, items[0][1].window), **self._pad(labels)}
+            labels.append(label(self.processor, row.sentence, self.language, seconds if timed else None))
+        made = torch.stack(features) if features else features_of(self.processor, waveforms, window)
+        return {"input_features": made, **self._pad(labels)}
 
     def _pad(self, labels: list[list[int]]) -> dict[str, torch.Tensor]:
         padded = torch.full((len(labels), max(map(len, labels))), IGNORED)
@@ -159,7 +166,7 @@ class Collator:
         inputs = shift_tokens_right(padded, self.processor.tokenizer.pad_token_id, self.start_token)
         return {"decoder_input_ids": inputs, "labels": padded}
 
-    def _augment(self, samples: np.ndarray, chance: np.random.Generator, window: int) -> np.ndarray:
+    def _augment(self, samples: np.ndarray, chance: np.random.Generator, window: float) -> np.ndarray:
         if self.speed and chance.random() < 0.5:
             faster = soxr.resample(samples, SAMPLING_RATE, SAMPLING_RATE / chance.uniform(*SPEEDS))
             samples = faster if len(faster) <= window * SAMPLING_RATE else samples
@@ -190,7 +197,7 @@ def label(processor: WhisperProcessor, sentence: str, language: str | None, seco
 
 def _steps(bucket: list, length: Callable, size: int, chance: random.Random) -> list[list]:
     """Cuts a bucket, sorted by length, into steps of `size` rows, in a random order."""
-    bucket = sorted(bucket, key=length)
+    bucket = sorted(bucket, key=lambda item: length(item) * chance.uniform(1 - JITTER, 1 + JITTER))
     steps = [bucket[start : start + size] for start in range(0, len(bucket), size)]
     chance.shuffle(steps)
     for step in steps:
@@ -198,6 +205,6 @@ def _steps(bucket: list, length: Callable, size: int, chance: random.Random) -> 
     return steps
 
 
-def _window(seconds: float, full_windows: float, chance: random.Random) -> int:
+def _window(seconds: float, full_windows: float, chance: random.Random) -> float:
     full = chance.random() < full_windows
     return FULL_WINDOW if full else window_for(seconds)

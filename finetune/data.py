@@ -182,7 +182,7 @@ def _parse(text: str, path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     table = _read(text, best, csv.QUOTE_MINIMAL)
     if any("\n" in cell for _, row in table for cell in row):  # a lone quote swallowed the lines after it
         plain = _read(text, best, csv.QUOTE_NONE)
-        if _fit(plain) > _fit(table):
+        if _fit(plain)[0] > _fit(table)[0]:
             table = plain
     if _fit(table)[1] == 0:
         raise ValueError(

@@ -52,9 +52,9 @@ ORDINAL_ENDINGS = "er|ero|era|ro|ra|do|da|to|ta|mo|ma|vo|va|no|na"
 ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 THOUSANDS = {
-    ".": r"\d{1,3}(?:\.\d{3})+",
-    ",": r"[1-9]\d{0,2}(?:,\d{3})+",
-    " ": r"\d{1,3}(?:[ \u00a0\u202f\u2009]\d{3})+",
+    ".": r"\d{1,3}(?:\.\d{3})+(?!\d)",
+    ",": r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)",
+    " ": r"\d{1,3}(?:[ \u00a0\u202f\u2009]\d{3})+(?!\d)",
 }
 NUMBER = rf"(?:{'|'.join(THOUSANDS.values())}|\d+)(?:[.,]\d+)?"
 SPOKEN_DIGITS = 10  # so many digits in a row, or a zero in front, are a telephone or an account: digit by digit

@@ -76,6 +76,8 @@ class Options:
         for name in ("warmup", "full_windows", "timestamps", "validation_share", "test_share", "lora_dropout"):
             if not 0 <= getattr(self, name) <= 1 or (name.endswith("_share") and getattr(self, name) > 0.9):
                 raise ValueError(f"{flag(name)} is {getattr(self, name)}; valid is a share from 0 to 1 (0.9 of rows).")
+        if self.preprocess < 0 or (self.preprocess and (self.noise or self.speed)):
+            raise ValueError("--preprocess makes the features once, so --noise and --speed can't change them: choose.")
         for name in ("max_steps", "evaluate_every", "learning_rate"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{flag(name)} is {value}; valid is more than 0.")

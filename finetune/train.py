@@ -14,6 +14,7 @@ from .card import write_card
 from .collate import Collator, Course, Stream, Utterances
 from .evaluate import check_language, hear_rows, judge
 from .export import export_ct2
+from .features import Shards
 from .normalise import normaliser
 from .options import Options, remember
 from .prepare import Sets, prepare
@@ -103,6 +104,11 @@ def run(options: Options, whisper, processor, sets: Sets, say: Callable[[str], N
         whisper.freeze_encoder()
     learner = with_lora(whisper, options) if options.method == "lora" else whisper
     language = options.language if whisper.generation_config.is_multilingual else None
+    shards = None
+    if options.preprocess:
+        shards = Shards(Path(options.out, "features"), sets.train, options.preprocess)
+        with PartialState().main_process_first():
+            shards.write(processor)
     collate = Collator(
         processor,
         config.decoder_start_token_id,
@@ -110,6 +116,7 @@ def run(options: Options, whisper, processor, sets: Sets, say: Callable[[str], N
         timestamps=options.timestamps,
         noise=options.noise,
         speed=options.speed,
+        features=shards,
     )
     processes = PartialState().num_processes
     rows_per_step = options.batch_size * options.accumulate * processes

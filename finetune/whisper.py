@@ -1,6 +1,7 @@
 """Load a Whisper that hears windows of any length, and have it write down many recordings."""
 
 import copy
+import math
 import os
 from collections.abc import Callable
 
@@ -8,13 +9,16 @@ import numpy as np
 import torch
 from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperProcessor
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import logging
 
 from hfpipe.asr import FULL_WINDOW, MAX_TOKENS_PER_SECOND, POSITIONS_PER_SECOND, SPARE_TOKENS, went_wrong
 from hfpipe.audio import SAMPLING_RATE
 from hfpipe.hub import check_reachable, split_revision
 
 FRAMES_PER_SECOND = 2 * POSITIONS_PER_SECOND  # of the log-mel features; the encoder halves them
-MARGIN = 1.5  # seconds of silence that a short window leaves after the speech
+MARGIN = 1.0  # seconds of silence that a short window leaves after the speech, at least
+PREFIX = 4  # tokens before the text: start, language, task, no timestamps
+WINDOW_STEP = 0.5  # seconds between the lengths of windows
 
 
 def load_whisper(model: str | os.PathLike) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
@@ -62,9 +66,9 @@ def hear_any_window(whisper: WhisperForConditionalGeneration) -> None:
     encoder.register_forward_pre_hook(fit, with_kwargs=True)
 
 
-def window_for(seconds: float) -> int:
-    """Gives the whole seconds of the shortest window that leaves a margin after so many seconds of speech."""
-    return min(int(np.ceil(seconds + MARGIN)), FULL_WINDOW)
+def window_for(seconds: float) -> float:
+    """Gives the seconds of the shortest window that leaves a margin after so many seconds of speech."""
+    return min(math.ceil((seconds + MARGIN) / WINDOW_STEP) * WINDOW_STEP, FULL_WINDOW)
 
 
 def features_of(processor: WhisperProcessor, waveforms: list[np.ndarray], window: float) -> torch.Tensor:
@@ -127,8 +131,8 @@ def transcribe(
 def _hear(whisper, processor, waveforms, window, language, limit) -> list[str]:
     features = features_of(processor, waveforms, window).to(whisper.device, whisper.dtype)
     encoded = BaseModelOutput(last_hidden_state=whisper.get_encoder()(features)[0])
-    room = whisper.config.max_target_positions - 8  # for the prefix
-    return _generate(whisper, processor, language, encoder_outputs=encoded, max_new_tokens=min(limit, room))
+    room = whisper.config.max_target_positions - PREFIX
+    return _generate(whisper, processor, language, encoder_outputs=encoded, max_length=PREFIX + min(limit, room))
 
 
 def _hear_long(whisper, processor, waveform, language) -> str:
@@ -150,5 +154,10 @@ def _hear_long(whisper, processor, waveform, language) -> str:
 def _generate(whisper, processor, language, **inputs) -> list[str]:
     # Without the task Whisper degenerates into one repeated word; a model of English alone takes neither.
     said = {"task": "transcribe", "language": language} if whisper.generation_config.is_multilingual else {}
-    tokens = whisper.generate(**inputs, **said, num_beams=1, return_dict_in_generate=False)
+    loudness = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of arguments that Whisper's own code sets
+    try:
+        tokens = whisper.generate(**inputs, **said, num_beams=1, return_dict_in_generate=False)
+    finally:
+        logging.set_verbosity(loudness)
     return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
