@@ -1,0 +1,371 @@
+"""Training on tiny real Whispers: the loss is right, a killed run goes on to the same end, and the rest drops in."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from test_check_rows import RATE, speech, write_bad_rows
+from transformers import WhisperForConditionalGeneration, pipeline
+
+from finetune.data import load
+from finetune.evaluate import hear_rows
+from finetune.options import LEARNING_RATES, Options, read_yaml
+from finetune.prepare import prepare
+from finetune.train import run, train_whisper
+from finetune.trainer import WHOLE, explain_out_of_memory, last_whole_checkpoint, with_lora
+from finetune.whisper import load_whisper, transcribe
+
+SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Two tables of rows with two speakers, a table of another language, and one of long audio."""
+    folder = tmp_path_factory.mktemp("tables")
+    for name, rows, seconds in (("train", 16, 1.0), ("test", 4, 1.0), ("english", 2, 1.0), ("long", 1, 31.0)):
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["audio", "sentence", "country"])
+            for i in range(rows):
+                soundfile.write(folder / f"{name}{i}.wav", speech(seconds, hash((len(name), i)) % 9999), RATE)
+                table.writerow([f"{name}{i}.wav", SENTENCES[i % 8], ["MX", "CL"][i % 2]])
+    return folder
+
+
+def options(tables, tiny_whisper, out, **changed):
+    given = {"model": str(tiny_whisper), "out": str(out), "epochs": 2, "batch_size": 4, "log_to": "none", **changed}
+    return {"train": str(tables / "train.csv"), "test": str(tables / "test.csv"), **given}
+
+
+def losses(report_or_history):
+    history = report_or_history["history"] if isinstance(report_or_history, dict) else report_or_history
+    return [float(entry["loss"]) for entry in history if "loss" in entry]
+
+
+def weights(folder):
+    return load_file(Path(folder) / "model.safetensors")
+
+
+def one_step(tables, tiny_whisper, out, batch_size, accumulate, method="full"):
+    given = Options(
+        **options(tables, tiny_whisper, out, batch_size=batch_size, accumulate=accumulate, max_steps=2, method=method,
+                  validation_share=0.0, learning_rate=1e-2, lora_dropout=0.0)
+    )  # fmt: skip
+    whisper, processor = load_whisper(tiny_whisper)
+    sets = prepare(given, whisper, processor, lambda text: None)
+    history = run(given, whisper, processor, sets, lambda text: None)
+    return losses(history), [float(entry["grad_norm"]) for entry in history if "loss" in entry], weights(out)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables, tiny_whisper, tmp_path, method):
+    whole = one_step(tables, tiny_whisper, tmp_path / "1", 8, 1, method)
+    assert 6 < whole[0][0] < 9  # random weights over about 1800 tokens: log(1800) is 7.5
+    for batch_size, accumulate in ((4, 2), (2, 4)):
+        parts = one_step(tables, tiny_whisper, tmp_path / str(accumulate), batch_size, accumulate, method)
+        assert parts[0] == pytest.approx(whole[0], rel=1e-3)
+        assert parts[1] == pytest.approx(whole[1], rel=1e-2)
+        for name, tensor in whole[2].items():
+            torch.testing.assert_close(parts[2][name], tensor, atol=2e-3, rtol=0, msg=name)
+
+
+def test_one_batch_can_be_overfitted(tables, tiny_whisper, tmp_path):
+    """A Whisper of one layer learns four sentences by heart, and says them."""
+    table = tables / "four.csv"
+    table.write_text(
+        "audio,sentence\n" + "".join(f"train{i}.wav,{SENTENCES[i]}\n" for i in range(4)), encoding="utf-8"
+    )
+    given = Options(
+        **options(tables, tiny_whisper, tmp_path, train=str(table), max_steps=250, learning_rate=1e-2,
+                  validation_share=0.0, timestamps=0.0, full_windows=0.1, evaluate_every=250)
+    )  # fmt: skip
+    whisper, processor = load_whisper(tiny_whisper)
+    whisper.generation_config.suppress_tokens = None  # it may only spell a to z
+    sets = prepare(given, whisper, processor, lambda text: None)
+    found = losses(run(given, whisper, processor, sets, lambda text: None))
+    assert found[-1] < 0.1 < 5 < found[0]
+    assert len(set(found)) == len(found)  # never constantly 0, nor anything else
+    for full_window in (False, True):
+        heard = hear_rows(whisper, processor, sets.train, "es", full_window=full_window)
+        assert heard == [row.sentence for row in sets.train]
+
+
+@pytest.fixture(scope="module")
+def trained(tables, tiny_whisper, tmp_path_factory):
+    """A whole LoRA training with everything judged and written; gives its folder and its report."""
+    out = tmp_path_factory.mktemp("trained") / "mine"
+    report = train_whisper(
+        **options(tables, tiny_whisper, out, method="lora", learning_rate=1e-2, other=f"{tables}/english.csv:en",
+                  long=str(tables / "long.csv"), export="ct2", log_to="tensorboard", spec_augment=True)
+    )  # fmt: skip
+    return out, report
+
+
+def test_the_folder_is_a_whisper_with_its_report_and_card(trained):
+    out, report = trained
+    files = {path.name for path in out.iterdir()}
+    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "preprocessor_config.json",
+            "README.md", "report.md", "report.json", "report.png", "data.md", "tensorboard", "ct2"} <= files  # fmt: skip
+    assert not [name for name in files if name.startswith(".")]
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert set(report["after"]) == {"test", "other language", "long audio"} == set(report["gain"])
+    assert report["after"]["test"]["by"]["country"]["MX"]["utterances"] == 2
+    markdown = (out / "report.md").read_text()
+    for words in ("no better", "95 % interval", "By country", "other language", "The worst utterances", "report.png"):
+        assert words in markdown
+    assert list(out.glob("tensorboard/*"))
+    config = json.loads((out / "config.json").read_text())
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert config.get("use_cache", True) and not config.get("apply_spec_augment")
+    assert (generation["language"], generation["task"]) == ("es", "transcribe")
+
+
+def test_the_card_has_the_error_rates_where_the_hub_reads_them(trained):
+    out, report = trained
+    card = ModelCard.load(out / "README.md")
+    results = {(one.metric_type, one.metric_name): one.metric_value for one in card.data.eval_results}
+    assert results["wer", "WER, normalised"] == round(report["after"]["test"]["wer"], 2)
+    assert results["cer", "CER, normalised"] == round(report["after"]["test"]["cer"], 2)
+    assert card.data.language == "es" and card.data.license == "apache-2.0"
+    assert card.data.pipeline_tag == "automatic-speech-recognition"
+
+
+def test_an_adapter_changes_the_output_and_a_reload_gives_it_again(trained, tiny_whisper, tables):
+    from peft import PeftModel
+
+    out, _ = trained
+    base, processor = load_whisper(tiny_whisper)
+    features = processor.feature_extractor(speech(), sampling_rate=RATE, return_tensors="pt").input_features
+    inputs = {"input_features": features, "decoder_input_ids": torch.tensor([[base.config.decoder_start_token_id]])}
+    with torch.inference_mode():
+        plain = base(**inputs).logits
+        adapted = PeftModel.from_pretrained(base, out / "adapter").eval()(**inputs).logits
+        merged = load_whisper(out)[0](**inputs).logits
+    assert (adapted - plain).abs().max() > 1e-3
+    torch.testing.assert_close(merged, adapted, atol=1e-4, rtol=1e-3)
+
+
+def test_it_drops_into_the_pipelines(trained, tiny_chat, tiny_vits):
+    import hfpipe  # noqa: F401
+
+    out, _ = trained
+    asr = pipeline("automatic-speech-recognition", model=str(out), device="cpu")
+    assert asr(speech(2.0))["text"]
+    voice_qa = pipeline("voice-qa", model=str(out), llm=str(tiny_chat), tts=str(tiny_vits), device="cpu")
+    result = voice_qa(str(ROOT / "examples" / "pregunta.wav"))
+    assert result["question"] and result["answer"]
+
+
+def test_the_export_says_what_the_model_says(trained, tables):
+    """faster-whisper reads the exported folder by itself; random weights must give the same letters."""
+    faster_whisper = pytest.importorskip("faster_whisper")
+    out, _ = trained
+    assert {path.name for path in (out / "ct2").iterdir()} >= {
+        "model.bin", "config.json", "tokenizer.json", "vocabulary.json", "preprocessor_config.json"
+    }  # fmt: skip
+    ours = transcribe(*load_whisper(out), [speech(1.0)], "es", full_window=True)[0]
+    model = faster_whisper.WhisperModel(str(out / "ct2"), device="cpu", compute_type="float32")
+    features = model.feature_extractor(speech(1.0))[:, :3000]
+    tokenizer = faster_whisper.tokenizer.Tokenizer(model.hf_tokenizer, True, task="transcribe", language="es")
+    prompt = model.get_prompt(tokenizer, [], without_timestamps=True)
+    encoded = model.encode(torch.nn.functional.pad(torch.tensor(features), (0, 3000 - features.shape[1])).numpy())
+    result = model.model.generate(encoded, [prompt], beam_size=1, max_length=40, suppress_blank=False)[0]
+    theirs = tokenizer.decode(result.sequences_ids[0]).strip()
+    assert theirs and (ours.startswith(theirs[:10]) or theirs.startswith(ours[:10]))
+
+
+def test_a_frozen_encoder_stays_and_the_decoder_learns(tables, tiny_whisper, tmp_path):
+    train_whisper(**options(tables, tiny_whisper, tmp_path, method="frozen-encoder", max_steps=3, export=None))
+    before = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).state_dict()
+    for name, tensor in weights(tmp_path).items():
+        if name.startswith("model.encoder"):
+            torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
+    assert not torch.equal(weights(tmp_path)["model.decoder.layers.0.fc1.weight"],
+                           before["model.decoder.layers.0.fc1.weight"])  # fmt: skip
+
+
+def command(tables, tiny_whisper, out, *more):
+    return [sys.executable, "-m", "finetune", "whisper", str(tables / "train.csv"), str(tables / "test.csv"),
+            "--model", str(tiny_whisper), "--out", str(out), "--batch-size", "4", "--max-steps", "24",
+            "--evaluate-every", "2", "--method", "lora", "--learning-rate", "1e-2", "--noise", "--spec-augment",
+            "--log-to", "none", "--patience", "50", *more]  # fmt: skip
+
+
+def test_killed_three_times_and_resumed_it_ends_as_if_unbroken(tables, tiny_whisper, tmp_path):
+    """Dropout, noise and SpecAugment draw chances at each step, and must draw the same after a kill."""
+    subprocess.run(command(tables, tiny_whisper, tmp_path / "whole"), cwd=ROOT, check=True, capture_output=True)
+    out = tmp_path / "killed"
+    for checkpoint in (4, 10, 16):
+        run = subprocess.Popen(command(tables, tiny_whisper, out, "--resume"), cwd=ROOT,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoints" / f"checkpoint-{checkpoint}").exists() and run.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        run.send_signal(signal.SIGKILL)  # while this checkpoint is being written, or just after
+        assert run.wait() == -signal.SIGKILL
+    subprocess.run(command(tables, tiny_whisper, out, "--resume"), cwd=ROOT, check=True, capture_output=True)
+    whole, killed = (json.loads((folder / "report.json").read_text()) for folder in (tmp_path / "whole", out))
+    assert losses(killed) == losses(whole) and len(losses(whole)) == 24
+    assert killed["after"] == {**whole["after"], "test": {**whole["after"]["test"], **_times(killed)}}
+    for name, tensor in weights(out).items():
+        assert torch.equal(tensor, weights(tmp_path / "whole")[name]), name
+
+
+def _times(report):
+    return {name: report["after"]["test"][name] for name in ("seconds", "rtf")}
+
+
+def test_two_processes_learn_what_one_learns(tables, tiny_whisper, tmp_path):
+    common = ["--validation-share", "0.25", "--lora-dropout", "0"]
+    one = command(tables, tiny_whisper, tmp_path / "one", *common, "--max-steps", "4")
+    subprocess.run(one, cwd=ROOT, check=True, capture_output=True)
+    two = command(tables, tiny_whisper, tmp_path / "two", *common, "--max-steps", "4", "--batch-size", "2")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*torchrun, *two[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two")]
+    assert losses(reports[1]) == pytest.approx(losses(reports[0]), rel=1e-3)
+    assert reports[0]["transcripts"] == reports[1]["transcripts"]
+
+
+def test_a_checkpoint_that_was_not_finished_is_not_resumed(tmp_path):
+    for step in (9, 10, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model.safetensors").touch()
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}" / WHOLE).touch()
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert not (tmp_path / "checkpoint-11").exists()
+    assert last_whole_checkpoint(tmp_path / "nothing") is None
+
+
+def test_shards_train_like_the_audio(tables, tiny_whisper, tmp_path):
+    reports = [
+        train_whisper(**options(tables, tiny_whisper, tmp_path / name, preprocess=preprocess, max_steps=3))
+        for name, preprocess in (("audio", 0), ("shards", 5))
+    ]
+    assert losses(reports[0]) == pytest.approx(losses(reports[1]), abs=1e-3)
+    assert len(list((tmp_path / "shards" / "features").glob("*.safetensors"))) == 3
+
+
+def test_a_streamed_dataset_trains_and_its_bad_rows_are_counted(tables, tiny_whisper, tmp_path):
+    import datasets
+
+    audio = datasets.Features({"bytes": datasets.Value("binary"), "path": datasets.Value("string")})
+    features = datasets.Features({"audio": audio, "sentence": datasets.Value("string")})
+    files = [tables / f"train{i}.wav" for i in range(16)] + [tables / "test0.wav"]
+    rows = {"audio": [{"bytes": file.read_bytes(), "path": file.name} for file in files],
+            "sentence": [*SENTENCES, *SENTENCES[:7], "", "fuga"]}  # fmt: skip
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
+    given = options(tables, tiny_whisper, tmp_path / "out", train=f"{tmp_path / 'set'}::train", max_steps=3)
+    report = train_whisper(**given)
+    assert report["data"]["train"]["dropped"] == {"no text": 1, "also in the test": 1}
+    assert report["data"]["train"]["rows"] == 17 and len(losses(report)) == 3
+    with pytest.raises(ValueError, match="--max-steps"):
+        train_whisper(**{**given, "max_steps": None, "out": str(tmp_path / "other")})
+
+
+def test_bad_rows_are_counted_and_training_goes_on_with_the_rest(tables, tiny_whisper, tmp_path):
+    (tmp_path / "bad").mkdir()
+    table, expected = write_bad_rows(tmp_path / "bad")
+    given = options(tables, tiny_whisper, tmp_path / "out", train=str(table), max_steps=1, validation_share=0.2)
+    report = train_whisper(**given)
+    assert sum(report["data"]["train"]["dropped"].values()) == len(expected)
+    assert report["rows"]["train"] + report["rows"]["validation"] == 6
+    markdown = (tmp_path / "out" / "data.md").read_text()
+    assert all(f"| {line} |" in markdown and kind in markdown for line, kind in expected)
+
+
+@pytest.mark.parametrize("changed, words", [
+    ({"model": "tiny_chat"}, "is a 'llama'; valid is a Whisper"),
+    ({"language": "xx"}, "doesn't know the language 'xx'; valid is one of en, es, fr"),
+    ({"method": "half"}, "--method is 'half'; valid is full, frozen-encoder, lora"),
+    ({"method": "lora", "lora_targets": "q_prog"}, "--lora-targets is 'q_prog'; valid are"),
+    ({"preprocess": 5, "noise": True}, "--noise and --speed can't change them"),
+    ({"train": "none.csv"}, "there is no table"),
+    ({"test": "train"}, "16 of 16 test recordings are also in the training set"),
+    ({"other": "english.csv"}, "valid is a CSV and its language"),
+    ({"batch_size": 0}, "--batch-size is 0"),
+])  # fmt: skip
+def test_what_cannot_be_trained_is_said_and_leaves_no_model(tables, tiny_whisper, tiny_chat, tmp_path, changed, words):
+    changed = {name: str(tiny_chat) if value == "tiny_chat" else value for name, value in changed.items()}
+    changed |= {"test": str(tables / "train.csv")} if changed.get("test") == "train" else {}
+    with pytest.raises((ValueError, OSError), match=words):
+        train_whisper(**options(tables, tiny_whisper, tmp_path / "out", **changed))
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_training_is_not_overwritten_nor_resumed_with_other_options(trained, tables, tiny_whisper):
+    out, report = trained
+    with pytest.raises(ValueError, match="holds a training already"):
+        train_whisper(**options(tables, tiny_whisper, out))
+    given = {**report["options"], "resume": True, "epochs": 3.0}
+    with pytest.raises(ValueError, match="--epochs was 2 and is 3.0"):
+        train_whisper(**given)
+
+
+def test_out_of_memory_names_the_options_to_change():
+    given = Options(train="t.csv", batch_size=8)
+    with pytest.raises(MemoryError, match=r"--batch-size 4 --accumulate 2; --checkpointing; --method lora") as error:
+        with explain_out_of_memory(given):
+            torch.empty(2**62, dtype=torch.int8)
+    assert "--resume" in str(error.value)
+    with pytest.raises(RuntimeError, match="shapes"):
+        with explain_out_of_memory(given):
+            torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_a_push_without_a_hub_keeps_the_model_and_says_how_to_push_it(trained):
+    out, _ = trained
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_none"}
+    code = f"from finetune.train import push; from pathlib import Path; push(Path({str(out)!r}), 'me/mine')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "could not push" in done.stderr and "hf upload me/mine" in done.stderr
+
+
+def test_yaml_gives_the_same_options(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("train: a.csv\nlearning-rate: 1e-5\nepochs: 3\nnoise: true\nmax_steps: null\n")
+    assert Options(**read_yaml(path)) == Options(train="a.csv", learning_rate=1e-5, epochs=3.0, noise=True)
+    for text, words in (("train: a.csv\nepoch: 3", "has epoch; valid is"), ("- a", "holds list"), ("a: [", "isn't YAML"),
+                        ("train: a.csv\nepochs: many", "epochs is 'many'")):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            read_yaml(path)
+
+
+def test_the_learning_rate_suits_the_size_and_the_method(tiny_whisper):
+    assert Options(train="a.csv").peak_learning_rate(512) == LEARNING_RATES[512]
+    assert Options(train="a.csv").peak_learning_rate(500) == LEARNING_RATES[512]
+    assert Options(train="a.csv", method="lora").peak_learning_rate(512) == 1e-3
+    assert Options(train="a.csv", learning_rate=3e-6).peak_learning_rate(512) == 3e-6
+    learner = with_lora(load_whisper(tiny_whisper)[0], Options(train="a.csv", method="lora", lora_rank=2))
+    trainable = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
+    assert 0 < trainable < sum(parameter.numel() for parameter in learner.parameters()) / 5
+
+
+def test_finetune_and_the_voice_qa_pipeline_do_not_import_each_other():
+    for package, other in (("finetune.train", "hfpipe.voice_qa"), ("hfpipe.voice_qa", "finetune")):
+        code = f"import sys, {package}; sys.exit({other!r} in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_rows_sound_as_they_were_written(tables):
+    from finetune.data import read_rows
+
+    row = read_rows(tables / "train.csv")[0]
+    assert math.isclose(len(load(row)) / RATE, 1.0)
