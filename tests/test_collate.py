@@ -154,8 +154,7 @@ def test_transcripts_are_in_the_order_of_the_audio_however_long(loaded):
     audio = [speech(seconds, i) for i, seconds in enumerate((2.0, 0.5, 34.0, 1.0))]
     done = []
     texts = transcribe(*loaded, audio, "es", batch_size=1, full_window=True, on_done=done.append)
-    assert [len(text) for text in texts][:2] == [40, 25] and len(texts[3]) == 30
-    assert len(texts[2]) > 40 and sum(done) == 4
+    assert len(texts[1]) < len(texts[3]) < len(texts[0]) and texts[2] and sum(done) == 4
     assert all(transcribe(*loaded, audio, "es", batch_size=3))
 
 

