@@ -1,9 +1,9 @@
 """Compare our training with the plain recipe, in one run: `python benchmarks/finetune.py --data DIR --json FILE`.
 
-The peer is the recipe that most tutorials share: log-mel features of the full 30 s window, made once and kept, shuffled
-rows, float32, AdamW. Its doubled start token is put right here, so that the word error rates compare what is heard. Both
-train the same Whisper on as many rows, in turns of a few steps, so that a busy machine slows both. The peer's features
-are made before the clock starts; ours are made from the files within it.
+The peer is the recipe that most tutorials share: log-mel features of the full 30 s window, made once and kept,
+shuffled rows, float32, AdamW. Its doubled start token is put right here, so that the word error rates compare what is
+heard. Both train the same Whisper on as many rows, in turns of a few steps, so that a busy machine slows both. The
+peer's features are made before the clock starts; ours are made from the files within it.
 """
 
 import argparse
