@@ -1,6 +1,7 @@
 """Run the optimiser: the loss by tokens, the best checkpoint by word error rate, checkpoints whole or not at all."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -75,7 +76,13 @@ def arguments(options: Options, width: int, steps: int, evaluate_every: int) -> 
         width: the model's d_model, for the learning rate.
         steps: of the optimiser, in all.
         evaluate_every: steps between validations and checkpoints.
+
+    Raises:
+        ImportError: what was asked to draw the curves isn't installed.
     """
+    if options.log_to != "none" and importlib.util.find_spec(options.log_to) is None:
+        extra = "'hfpipe[finetune]'" if options.log_to == "tensorboard" else options.log_to
+        raise ImportError(f"--log-to {options.log_to} needs a package: pip install {extra}, or give --log-to none.")
     on_gpu = torch.cuda.is_available()
     bf16 = on_gpu and torch.cuda.is_bf16_supported()
     if options.log_to == "tensorboard":
