@@ -9,7 +9,7 @@ from huggingface_hub.utils import validate_repo_id
 from .data import is_table
 from .report import verdict, write_text
 
-LICENCE = "apache-2.0"  # of OpenAI's Whispers on the Hub
+OPENAI = ("openai/whisper-", "apache-2.0")  # what the ids of OpenAI's Whispers begin with, and their licence
 TASK = "automatic-speech-recognition"
 
 BODY = """
@@ -45,16 +45,9 @@ def make_card(report: dict, name: str) -> ModelCard:
         name: what the model is called.
     """
     options, found = report["options"], report["after"]["test"]
-    on_hub = not is_table(options["train"])
-    test = options["test"] or options["train"]
-    parts = (*test.split(":"), "", "")[:3]
-    dataset = {
-        "task_type": TASK,
-        "dataset_name": parts[0] if not is_table(test) else Path(test).name,
-        "dataset_type": parts[0] if not is_table(test) else "csv",
-        "dataset_config": (parts[1] or None) if not is_table(test) else None,
-        "dataset_split": (parts[2] or None) if not is_table(test) else "test",
-    }
+    base = options["model"] if _is_hub_id(options["model"]) else None
+    trained_on = options["train"].partition(":")[0]
+    dataset = {"task_type": TASK, **_dataset(options["test"] or options["train"])}
     results = [
         EvalResult(metric_type=kind, metric_name=label, metric_value=round(found[key], 2), **dataset)
         for kind, label, key in (
@@ -65,11 +58,11 @@ def make_card(report: dict, name: str) -> ModelCard:
     ]
     data = ModelCardData(
         language=options["language"],
-        license=LICENCE,
+        license=OPENAI[1] if base and base.startswith(OPENAI[0]) else None,
         library_name="transformers",
         pipeline_tag=TASK,
-        base_model=options["model"] if _is_hub_id(options["model"]) else None,
-        datasets=[options["train"].split(":")[0]] if on_hub else None,
+        base_model=base,
+        datasets=[trained_on] if _is_hub_id(trained_on) and not is_table(trained_on) else None,
         metrics=["wer", "cer"],
         tags=["whisper", "hfpipe"],
         model_name=name,
@@ -80,7 +73,7 @@ def make_card(report: dict, name: str) -> ModelCard:
     body = BODY.format(
         title=name,
         name=options["push_to_hub"] or name,
-        model=options["model"] if _is_hub_id(options["model"]) else Path(options["model"]).name,
+        model=options["model"],
         language=options["language"],
         method=options["method"],
         rows=report["rows"]["train"] or used["rows"],
@@ -89,6 +82,19 @@ def make_card(report: dict, name: str) -> ModelCard:
         limits=_limits(report),
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
+
+
+def _dataset(source: str) -> dict:
+    """Says what was tested on, in the words of the Hub's `model-index`."""
+    name, config, split = (*source.split(":"), "", "")[:3]
+    if is_table(source) or not _is_hub_id(name):
+        return {"dataset_name": Path(name).name, "dataset_type": "csv", "dataset_split": "test"}
+    return {
+        "dataset_name": name,
+        "dataset_type": name,
+        "dataset_config": config or None,
+        "dataset_split": split or "train",
+    }
 
 
 def _limits(report: dict) -> str:
@@ -104,7 +110,7 @@ def _limits(report: dict) -> str:
 
 
 def _is_hub_id(model: str) -> bool:
-    if Path(model).exists():
+    if "/" not in model or Path(model).exists():  # a name alone is a folder's, or what is left of a path
         return False
     try:
         validate_repo_id(model.partition("@")[0])

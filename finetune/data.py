@@ -33,14 +33,15 @@ class Row:
     sentence: str
     line: int  # of the file, from 1; or the row of the dataset, from 0
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
+    written: str = ""  # the cell of the audio, as the table has it
     cells: int = 0  # too many (> 0) or too few (< 0) for the table
     seconds: float = 0.0  # once its audio was checked
     digest: str = ""  # of its samples, likewise
 
     @property
     def name(self) -> str:
-        """Names the audio in a report."""
-        return self.audio if isinstance(self.audio, str) else f"row {self.line}"
+        """Names the audio in a report, as the table does: reports travel, and paths of a machine should not."""
+        return self.written or (Path(self.audio).name if isinstance(self.audio, str) else f"row {self.line}")
 
     @property
     def speaker(self) -> str | None:
@@ -81,7 +82,8 @@ def read_rows(source: str | os.PathLike) -> list[Row]:
         if full[audio].startswith(("http://", "https://")):
             location = full[audio]
         extra = {header[i]: full[i] for i in others}
-        rows.append(Row(location, full[sentence], line, extra, len(row) - len(header)))
+        cells = len(row) - len(header)
+        rows.append(Row(location, full[sentence], line, extra, full[audio], cells))
     if not rows:
         raise ValueError(f"{path} has a header and no rows; add one row for each audio file.")
     return rows

@@ -34,7 +34,7 @@ def make_report(options, sets, before: dict, after: dict, history: list[dict]) -
         for row, old, new in zip(sets.test, before["test"]["heard"], after["test"]["heard"], strict=True)
     ]
     return {
-        "options": dataclasses.asdict(options),
+        "options": {name: _without_folder(value) for name, value in dataclasses.asdict(options).items()},
         "data": {name: {**r.as_dict(), "problems": len(r.problems)} for name, r in sets.reports.items()},
         "rows": {"train": len(sets.train), "validation": len(sets.validation), "test": len(sets.test)},
         "before": {name: _without_heard(found) for name, found in before.items()},
@@ -132,6 +132,13 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def _without_folder(value):
+    """Shortens a path of this machine to its last part: a report may be pushed."""
+    if isinstance(value, str) and os.path.isabs(value):
+        return os.path.basename(value.rstrip("/"))
+    return value
 
 
 def _without_heard(found: dict) -> dict:

@@ -21,9 +21,9 @@ from .prepare import Sets, prepare
 from .report import make_report, write_json, write_report
 from .score import normalised_counts, total
 from .trainer import (
+    Patience,
     WhisperTrainer,
     arguments,
-    callbacks,
     checkpoints,
     explain_out_of_memory,
     last_whole_checkpoint,
@@ -139,7 +139,7 @@ def run(options: Options, whisper, processor, sets: Sets, say: Callable[[str], N
         train_dataset=data,
         data_collator=collate,
         processing_class=processor,
-        callbacks=callbacks(options),
+        callbacks=[Patience(options.patience)] if sets.validation else [],
         course=course,
         validate=validate,
         eval_dataset=sets.validation or None,
@@ -181,21 +181,21 @@ def save(learner, processor, options: Options) -> None:
 
 
 def judge_all(options: Options, whisper, processor, sets: Sets) -> dict:
-    """Judges a Whisper on the test set, in short windows and in the full one, and on what it might forget.
+    """Judges a Whisper on the test set, and on what it might forget.
 
     Returns:
-        By name ("test", "full window", "other language", "long audio"): what `judge` gives, with `heard`.
+        By name ("test", "other language", "long audio"): what `judge` gives, with the transcripts as `heard`.
     """
     other = options.other.rpartition(":")[2] if options.other else ""
     asked = {
-        "test": (sets.test, options.language, False),
-        "other language": (sets.other, other, False),
-        "long audio": (sets.long, options.language, False),
+        "test": (sets.test, options.language),
+        "other language": (sets.other, other),
+        "long audio": (sets.long, options.language),
     }
     found = {}
-    for name, (rows, language, full) in asked.items():
+    for name, (rows, language) in asked.items():
         if rows:
-            scores, heard = judge(whisper, processor, rows, language, full_window=full, batch_size=options.batch_size)
+            scores, heard = judge(whisper, processor, rows, language, batch_size=options.batch_size)
             found[name] = {**scores, "heard": heard}
     return found
 
@@ -225,7 +225,7 @@ def push(folder: Path, repo: str) -> None:
     try:
         api = HfApi()
         api.create_repo(repo, exist_ok=True)
-        ignored = ["checkpoints/*", "tensorboard/*", "features/*", ".*", BEFORE]
+        ignored = ["checkpoints/*", "tensorboard/*", "features/*", "options.json", ".*", BEFORE]
         api.upload_folder(folder_path=folder, repo_id=repo, ignore_patterns=ignored)
     except Exception as error:  # the Hub's client raises its own, requests' and httpx's
         raise OSError(

@@ -118,9 +118,12 @@ def arguments(options: Options, width: int, steps: int, evaluate_every: int) -> 
     )
 
 
-def callbacks(options: Options) -> list:
-    """Gives the trainer's callbacks: early stopping, where there is a validation to stop by."""
-    return [EarlyStoppingCallback(options.patience)] if options.validation_share > 0 else []
+class Patience(EarlyStoppingCallback):
+    """Stops when the validation got no better for so long, and stops again if the run was killed after that."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 def checkpoints(options: Options) -> Path:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -82,12 +83,15 @@ def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables,
 
 
 def test_one_batch_can_be_overfitted(tables, tiny_whisper, tmp_path):
-    """A Whisper of one layer learns four sentences by heart, and says them."""
-    table = tables / "four.csv"
-    table.write_text("".join(f"train{i}.wav,{SENTENCES[i]}\n" for i in range(4)), encoding="utf-8")
+    """A Whisper of one layer learns which of four sentences goes with which of four tones."""
+    table = tmp_path / "four.csv"
+    table.write_text("".join(f"{i}.wav,{SENTENCES[i]}\n" for i in range(4)), encoding="utf-8")
+    for i in range(4):
+        tone = np.sin(2 * np.pi * 200 * 2.5**i * np.arange(RATE) / RATE)
+        soundfile.write(tmp_path / f"{i}.wav", 0.5 * tone, RATE)
     given = Options(
-        **options(tables, tiny_whisper, tmp_path, train=str(table), max_steps=160, learning_rate=1e-2,
-                  validation_share=0.0, timestamps=0.0, full_windows=0.0, evaluate_every=160)
+        **options(tables, tiny_whisper, tmp_path / "out", train=str(table), max_steps=220, learning_rate=2e-2,
+                  validation_share=0.0, timestamps=0.0, full_windows=0.0, evaluate_every=220)
     )  # fmt: skip
     whisper, processor = load_whisper(tiny_whisper)
     whisper.generation_config.suppress_tokens = None  # it may only spell a to z
@@ -141,7 +145,7 @@ def test_the_card_has_the_error_rates_where_the_hub_reads_them(trained):
     results = {(one.metric_type, one.metric_name): one.metric_value for one in card.data.eval_results}
     assert results["wer", "WER, normalised"] == round(report["after"]["test"]["wer"], 2)
     assert results["cer", "CER, normalised"] == round(report["after"]["test"]["cer"], 2)
-    assert card.data.language == "es" and card.data.license == "apache-2.0"
+    assert card.data.language == "es" and card.data.base_model is None  # a folder has no id on the Hub
     assert card.data.pipeline_tag == "automatic-speech-recognition"
 
 
@@ -313,10 +317,10 @@ def test_what_cannot_be_trained_is_said_and_leaves_no_model(tables, tiny_whisper
 
 
 def test_a_training_is_not_overwritten_nor_resumed_with_other_options(trained, tables, tiny_whisper):
-    out, report = trained
+    out, _ = trained
     with pytest.raises(ValueError, match="holds a training already"):
         train_whisper(**options(tables, tiny_whisper, out))
-    given = {**report["options"], "resume": True, "epochs": 3.0}
+    given = {**json.loads((out / "options.json").read_text()), "resume": True, "epochs": 3.0}
     with pytest.raises(ValueError, match="--epochs was 2 and is 3.0"):
         train_whisper(**given)
 
