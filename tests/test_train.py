@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -203,49 +204,72 @@ def test_a_frozen_encoder_stays_and_the_decoder_learns(tables, tiny_whisper, tmp
                            before["model.decoder.layers.0.fc1.weight"])  # fmt: skip
 
 
-def command(tables, tiny_whisper, out, *more):
-    return [sys.executable, "-m", "finetune", "whisper", str(tables / "train.csv"), str(tables / "test.csv"),
-            "--model", str(tiny_whisper), "--out", str(out), "--batch-size", "4", "--max-steps", "24",
-            "--evaluate-every", "2", "--method", "lora", "--learning-rate", "1e-2", "--noise", "--spec-augment",
-            "--log-to", "none", "--patience", "50", *more]  # fmt: skip
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have everything imported, so that a kill is cheap to try."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["finetune.train"])
+    return context
 
 
-def test_killed_three_times_and_resumed_it_ends_as_if_unbroken(tables, tiny_whisper, tmp_path):
+def test_killed_and_resumed_it_ends_as_if_unbroken(tables, tiny_whisper, tmp_path, processes):
     """Dropout, noise and SpecAugment draw chances at each step, and must draw the same after a kill."""
-    subprocess.run(command(tables, tiny_whisper, tmp_path / "whole"), cwd=ROOT, check=True, capture_output=True)
-    out = tmp_path / "killed"
-    for checkpoint in (4, 10, 16):
-        run = subprocess.Popen(command(tables, tiny_whisper, out, "--resume"), cwd=ROOT,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+
+    def start(out):
+        given = options(tables, tiny_whisper, out, method="lora", learning_rate=1e-2, noise=True, spec_augment=True,
+                        max_steps=14, evaluate_every=2, patience=9, resume=True)  # fmt: skip
+        process = processes.Process(target=train_whisper, kwargs=given)
+        process.start()
+        return process
+
+    whole, out = start(tmp_path / "whole"), tmp_path / "killed"
+    for checkpoint in (2, 6, 12):
+        process = start(out)
         deadline = time.monotonic() + 120
-        while not (out / "checkpoints" / f"checkpoint-{checkpoint}").exists() and run.poll() is None:
+        while not (out / "checkpoints" / f"checkpoint-{checkpoint}").exists() and process.is_alive():
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        run.send_signal(signal.SIGKILL)  # while this checkpoint is being written, or just after
-        assert run.wait() == -signal.SIGKILL
-    subprocess.run(command(tables, tiny_whisper, out, "--resume"), cwd=ROOT, check=True, capture_output=True)
-    whole, killed = (json.loads((folder / "report.json").read_text()) for folder in (tmp_path / "whole", out))
-    assert losses(killed) == losses(whole) and len(losses(whole)) == 24
-    assert killed["after"] == {**whole["after"], "test": {**whole["after"]["test"], **_times(killed)}}
+        os.kill(process.pid, signal.SIGKILL)  # while this checkpoint is being written, or just after
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    last = start(out)
+    for process in (whole, last):
+        process.join()
+        assert process.exitcode == 0
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (tmp_path / "whole", out)]
+    assert losses(reports[0]) == losses(reports[1]) and len(losses(reports[0])) == 14
+    assert reports[0]["transcripts"] == reports[1]["transcripts"]
     for name, tensor in weights(out).items():
         assert torch.equal(tensor, weights(tmp_path / "whole")[name]), name
 
 
-def _times(report):
-    return {name: report["after"]["test"][name] for name in ("seconds", "rtf")}
-
-
 def test_two_processes_learn_what_one_learns(tables, tiny_whisper, tmp_path):
-    common = ["--validation-share", "0.25", "--lora-dropout", "0"]
-    one = command(tables, tiny_whisper, tmp_path / "one", *common, "--max-steps", "4")
-    subprocess.run(one, cwd=ROOT, check=True, capture_output=True)
-    two = command(tables, tiny_whisper, tmp_path / "two", *common, "--max-steps", "4", "--batch-size", "2")
+    common = {"validation_share": 0.25, "max_steps": 3, "learning_rate": 1e-2}
+    one = train_whisper(**options(tables, tiny_whisper, tmp_path / "one", **common))
+    (tmp_path / "two.yaml").write_text(
+        "\n".join(
+            f"{name}: {value}"
+            for name, value in options(tables, tiny_whisper, tmp_path / "two", batch_size=2, **common).items()
+        )
+    )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*torchrun, *two[1:]], cwd=ROOT, capture_output=True, text=True)
+    command = [*torchrun, "-m", "finetune", "whisper", "--config", str(tmp_path / "two.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two")]
-    assert losses(reports[1]) == pytest.approx(losses(reports[0]), rel=1e-3)
-    assert reports[0]["transcripts"] == reports[1]["transcripts"]
+    two = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    assert two["transcripts"] == one["transcripts"]
+
+
+def test_stopped_early_and_killed_after_that_it_stops_again(tables, tiny_whisper, tmp_path):
+    given = options(tables, tiny_whisper, tmp_path, max_steps=12, evaluate_every=1, patience=1, learning_rate=1e-9)
+    first = train_whisper(**given)
+    assert [entry["step"] for entry in first["history"] if "eval_wer" in entry] == [1, 2]
+    before = weights(tmp_path)
+    again = train_whisper(**given, resume=True)
+    assert again["after"]["test"]["wer"] == first["after"]["test"]["wer"]
+    for name, tensor in weights(tmp_path).items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_a_checkpoint_that_was_not_finished_is_not_resumed(tmp_path):
