@@ -1,7 +1,7 @@
 """Kill a real training at three random moments and resume it: `python benchmarks/killed.py --data DIR --out FOLDER`.
 
-It trains once unbroken, and once with SIGKILL sent after random times, and compares the losses, the transcripts and the
-weights. The options after `--` go to both trainings.
+It trains once unbroken, and once with SIGKILL sent after random times, and compares the losses, the transcripts and
+the weights. The options after `--` go to both trainings.
 """
 
 import argparse
