@@ -7,6 +7,7 @@ import os
 import random
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,15 +148,13 @@ def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row
             "two parts. Give more rows, or a test set of its own."
         )
     random.Random(seed).shuffle(order)
+    sizes = Counter(groups)
     wanted, held, chosen = max(1, round(share * len(rows))), 0, set()
-    for group in order[:-1]:
-        size = groups.count(group)
-        if held and held + size > wanted:
-            continue
-        chosen.add(group)
-        held += size
-        if held >= wanted:
-            break
+    for group in order:
+        if held + sizes[group] <= wanted:
+            chosen.add(group)
+            held += sizes[group]
+    chosen = chosen or {min(order, key=sizes.__getitem__)}
     first = [row for row, group in zip(rows, groups, strict=True) if group not in chosen]
     return first, [row for row, group in zip(rows, groups, strict=True) if group in chosen]
 
