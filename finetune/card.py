@@ -38,6 +38,25 @@ def write_card(report: dict, folder: Path) -> None:
     write_text(folder / "README.md", str(make_card(report, folder.name)))
 
 
+def base_of(model: str) -> dict:
+    """Finds what a card says of the model that was trained on: its id on the Hub, and its licence; None if unknown.
+
+    Args:
+        model: a folder, whose own card is read, or a Hub id.
+    """
+    name = model.partition("@")[0]
+    if Path(name).is_dir():
+        card = Path(name, "README.md")
+        data = ModelCard.load(card).data if card.is_file() else None
+        return {"base_model": getattr(data, "base_model", None), "license": getattr(data, "license", None)}
+    if name.startswith(OPENAI[0]):
+        return {"base_model": name, "license": OPENAI[1]}
+    try:
+        return {"base_model": name, "license": ModelCard.load(name).data.license}
+    except (OSError, ValueError):  # the Hub's errors are OSErrors
+        return {"base_model": name, "license": None}
+
+
 def make_card(report: dict, name: str) -> ModelCard:
     """Makes the model card of a training's report.
 
@@ -45,7 +64,6 @@ def make_card(report: dict, name: str) -> ModelCard:
         name: what the model is called.
     """
     options, found = report["options"], report["after"]["test"]
-    base = options["model"] if _is_hub_id(options["model"]) else None
     trained_on = options["train"].partition(":")[0]
     dataset = {"task_type": TASK, **_dataset(options["test"] or options["train"])}
     results = [
@@ -58,10 +76,10 @@ def make_card(report: dict, name: str) -> ModelCard:
     ]
     data = ModelCardData(
         language=options["language"],
-        license=OPENAI[1] if base and base.startswith(OPENAI[0]) else None,
+        license=report["base"]["license"],
         library_name="transformers",
         pipeline_tag=TASK,
-        base_model=base,
+        base_model=report["base"]["base_model"],
         datasets=[trained_on] if _is_hub_id(trained_on) and not is_table(trained_on) else None,
         metrics=["wer", "cer"],
         tags=["whisper", "hfpipe"],

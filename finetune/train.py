@@ -10,7 +10,7 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from .card import write_card
+from .card import base_of, write_card
 from .collate import Collator, Course, Stream, Utterances
 from .evaluate import check_language, hear_rows, judge
 from .export import export_ct2
@@ -78,7 +78,7 @@ def train_whisper(
     if not main:
         return {}
     _write_data(out, sets)  # of a stream, all is known only now
-    report = make_report(options, sets, before, after, history)
+    report = make_report(options, sets, before, after, history) | {"base": base_of(options.model)}
     write_report(report, out)
     write_card(report, out)
     if options.export:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from test_check_rows import RATE, speech, write_bad_rows
 from transformers import WhisperForConditionalGeneration, pipeline
 
+from finetune.card import base_of
 from finetune.data import load
 from finetune.evaluate import hear_rows
 from finetune.options import LEARNING_RATES, Options, read_yaml
@@ -148,6 +149,13 @@ def test_the_card_has_the_error_rates_where_the_hub_reads_them(trained):
     assert results["cer", "CER, normalised"] == round(report["after"]["test"]["cer"], 2)
     assert card.data.language == "es" and card.data.base_model is None  # a folder has no id on the Hub
     assert card.data.pipeline_tag == "automatic-speech-recognition"
+
+
+def test_a_card_tells_where_the_model_comes_from(tmp_path):
+    assert base_of("openai/whisper-base@abc") == {"base_model": "openai/whisper-base", "license": "apache-2.0"}
+    assert base_of(str(tmp_path)) == {"base_model": None, "license": None}
+    (tmp_path / "README.md").write_text("---\nlicense: mit\nbase_model: openai/whisper-tiny\n---\n# Mine\n")
+    assert base_of(str(tmp_path)) == {"base_model": "openai/whisper-tiny", "license": "mit"}
 
 
 def test_an_adapter_changes_the_output_and_a_reload_gives_it_again(trained, tiny_whisper, tables):
