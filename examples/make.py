@@ -20,4 +20,4 @@ TEXT = (
 if __name__ == "__main__":
     kokoro = Kokoro.from_pretrained(Path(offline_repo(print), "tts"))
     write_wav(HERE / "pregunta.wav", kokoro(QUESTION), kokoro.sampling_rate)
-    write_wav(HERE / "voz.wav", kokoro(TEXT, voice=BLEND), kokoro.sampling_rate)
+    write_wav(HERE / "voz.wav", kokoro(TEXT, speaker=BLEND), kokoro.sampling_rate)

@@ -11,11 +11,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from huggingface_hub import snapshot_download
 from safetensors.numpy import load_file, save_file
 
 from .audio import load_reference, resample
 from .cache import cache_folder
+from .voices import Voice, make_voice, read_voices, write_voices
 
 CONFIG, MODEL, VOICES, EMBEDDINGS = "config.json", "model.onnx", "voices.safetensors", "embeddings.safetensors"
 THREADS = 2
@@ -60,15 +62,19 @@ class Kokoro:
         languages: ISO 639-1 codes that it speaks.
         voices: style tables by name, float32 (510, 1, 256), a row for each number of tokens.
         embeddings: resemblyzer's float32 (256,) by voice; empty until `embed_voices` has filled it.
+        saved_voices: the `Voice`s that `save_voice` made, by name.
     """
 
     clones = False
+    # from PyPI, for a repo's requirements.txt; setuptools for its version, which resemblyzer depends on
+    requirements = ("espeakng-loader", "onnxruntime", "phonemizer-fork", "resemblyzer", "scipy", "setuptools")
 
     def __init__(self, folder, config: dict, voices: dict[str, np.ndarray], embeddings: dict[str, np.ndarray]):
         self.folder = Path(folder)
         self.config = config
         self.voices = voices
         self.embeddings = embeddings
+        self.saved_voices: dict[str, Voice] = {}
         self.sampling_rate: int = config["sampling_rate"]
         self.languages: tuple[str, ...] = tuple(config["languages"])
         self._session = _open_session(self.folder / MODEL)
@@ -101,7 +107,9 @@ class Kokoro:
         if config.get("model_type") != "kokoro":
             raise ValueError(f"{folder} holds a {config.get('model_type')!r}; valid is 'kokoro'. Give its folder.")
         embeddings = load_file(folder / EMBEDDINGS) if (folder / EMBEDDINGS).is_file() else {}
-        return cls(folder, config, load_file(folder / VOICES), embeddings)
+        part = cls(folder, config, load_file(folder / VOICES), embeddings)
+        part.read_voices(folder)
+        return part
 
     def save_pretrained(self, folder) -> None:
         """Writes the part as a flat folder that `from_pretrained` loads again."""
@@ -113,19 +121,49 @@ class Kokoro:
         save_file(self.voices, folder / VOICES)
         if self.embeddings:
             save_file(self.embeddings, folder / EMBEDDINGS)
+        self.write_voices(folder)
+
+    def write_voices(self, folder) -> None:
+        """Writes the saved voices, and nothing else, into a folder."""
+        write_voices(self.saved_voices, Path(folder))
+
+    def read_voices(self, folder) -> None:
+        """Adds the voices that `write_voices` wrote into a folder; raises ValueError where a file is damaged."""
+        self.saved_voices |= read_voices(Path(folder), {"style": next(iter(self.voices.values())).shape})
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names to give as `speaker=`: the model's own voices, and then the saved ones."""
+        return (*self.voices, *self.saved_voices)
+
+    def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> Voice:
+        """Keeps the blend nearest to a recording's voice under a name, for `speaker=name`; not the recording.
+
+        Args:
+            name: letters, digits, spaces, dots and hyphens, at most 64.
+            speaker_wav: 10 to 15 s of speech by somebody who agreed to it; several recordings in a list.
+            consent_by: who agreed; None is the speaker, by the name that the voice has.
+            consent_on: the day on which they agreed; None is today.
+
+        Raises:
+            ValueError: the name is unfit or taken, no consent, or a reference that `load_reference` refuses.
+        """
+        style = torch.from_numpy(np.ascontiguousarray(self._style(self.find_voice(speaker_wav))))
+        self.saved_voices[name] = make_voice(name, {"style": style}, self.speakers, consent_by, consent_on)
+        return self.saved_voices[name]
 
     def to(self, device) -> "Kokoro":
         """Stays where it is and returns itself: the int8 operators run on the CPU, faster than speech there."""
         return self
 
-    def __call__(self, text, language="es", speaker_wav=None, voice=None, speed=1.0) -> np.ndarray:
+    def __call__(self, text, language="es", speaker_wav=None, speaker=None, speed=1.0) -> np.ndarray:
         """Speaks `text` as a float32 waveform of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
 
         Args:
             text: what to say; past 510 symbols of speech it is said in pieces, cut at sentences, clauses or words.
             language: ISO 639-1, one of `languages`.
             speaker_wav: recordings of the voice to come near to, as `load_reference` takes them.
-            voice: a name in `voices`, or a blend {name: weight}; None is the configured default.
+            speaker: a name in `speakers`, or a blend {name: weight} of `voices`; None is the configured default.
             speed: 1.0 is the voice's own, 2.0 twice as fast.
 
         Raises:
@@ -136,8 +174,8 @@ class Kokoro:
             raise ValueError(f"language {language!r} is not spoken by Kokoro; valid are {', '.join(self.languages)}.")
         if not SPEEDS[0] <= speed <= SPEEDS[1]:
             raise ValueError(f"speed is {speed!r}; valid is {SPEEDS[0]} to {SPEEDS[1]}, and 1.0 is natural.")
-        if speaker_wav is not None and voice is not None:
-            raise ValueError("both speaker_wav and voice were given; give one: each says which voice to speak with.")
+        if speaker_wav is not None and speaker is not None:
+            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
         pieces = _split(self.phonemize(text, language))
         if speaker_wav is not None:
             warnings.warn(
@@ -145,8 +183,8 @@ class Kokoro:
                 "approximation. For cloning give another tts, such as coqui/XTTS-v2.",
                 stacklevel=2,
             )
-            voice = self.find_voice(speaker_wav)
-        style = self._blend(voice)
+            speaker = self.find_voice(speaker_wav)
+        style = self._style(speaker)
         pause = np.zeros(round(PAUSE * self.sampling_rate), np.float32)
         spoken = [wave for piece in pieces for wave in (self._speak(piece, style, speed), pause)]
         return np.concatenate(spoken[:-1])
@@ -179,7 +217,7 @@ class Kokoro:
     def embed_voices(self) -> None:
         """Speaks with each voice and keeps resemblyzer's embedding of it in `embeddings`; some 2 s a voice."""
         for name in self.voices:
-            spoken = [self(sentence, voice=name) for sentence in SENTENCES]
+            spoken = [self(sentence, speaker=name) for sentence in SENTENCES]
             self.embeddings[name] = _embed([(wave, self.sampling_rate) for wave in spoken])
 
     def find_voice(self, speaker_wav) -> dict[str, float]:
@@ -194,7 +232,7 @@ class Kokoro:
             speaker_wav: recordings of one speaker, as `load_reference` takes them.
 
         Returns:
-            Weights by voice, which sum to 1; give them as `voice`.
+            Weights by voice, which sum to 1; give them as `speaker`.
         """
         references = load_reference(speaker_wav)
         if not self.embeddings:
@@ -225,7 +263,7 @@ class Kokoro:
             return shares @ np.stack(weights) / shares.sum()
 
         def hear(candidate: np.ndarray) -> None:
-            wave = self(TRIAL, voice=dict(zip(names, candidate.tolist(), strict=True)))
+            wave = self(TRIAL, speaker=dict(zip(names, candidate.tolist(), strict=True)))
             weights.append(candidate)
             heard.append(_embed([(wave, self.sampling_rate)]))
 
@@ -237,18 +275,21 @@ class Kokoro:
         best = weights[trials][int(np.argmax(np.stack(heard[trials]) @ target))]
         return {name: round(float(weight), 4) for name, weight in zip(names, best, strict=True) if weight >= 5e-5}
 
-    def _blend(self, voice: str | dict[str, float] | None) -> np.ndarray:
-        """Mixes style tables by weight into one of shape (510, 1, 256)."""
-        if voice is None:
-            voice = self.config["voice"]
-        weights = {voice: 1.0} if isinstance(voice, str) else voice
+    def _style(self, speaker: str | dict[str, float] | None) -> np.ndarray:
+        """Gives a speaker's style table, or mixes several by weight, of shape (510, 1, 256)."""
+        if isinstance(speaker, str) and speaker in self.saved_voices:
+            return self.saved_voices[speaker].tensors["style"].numpy()
+        speaker = self.config["voice"] if speaker is None else speaker
+        weights = {speaker: 1.0} if isinstance(speaker, str) else speaker
         self._check_blend(weights)
         return sum(self.voices[name] * np.float32(weight / sum(weights.values())) for name, weight in weights.items())
 
     def _check_blend(self, weights: dict[str, float]) -> None:
         unknown = [name for name in weights if name not in self.voices]
         if unknown:
-            raise ValueError(f"unknown voice {', '.join(map(repr, unknown))}; valid are {', '.join(self.voices)}.")
+            raise ValueError(
+                f"there is no speaker {', '.join(map(repr, unknown))}; valid are {', '.join(self.speakers)}."
+            )
         if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise ValueError(f"the voice blend is {weights}; valid weights are 0 or more and not all 0.")
 

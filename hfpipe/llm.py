@@ -1,7 +1,9 @@
 """Answer a question in text, with a local chat model or a text2text model behind one call."""
 
+import json
 import os
 import re
+from pathlib import Path
 
 import psutil
 import torch
@@ -10,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from .hub import WITHOUT_HUB, check_reachable
+from .parts import is_out_of_memory, refuse_missing
 from .sentences import cut_at_sentence
 
 MAX_NEW_TOKENS = 128  # about three spoken sentences
@@ -28,9 +31,10 @@ class LLM:
     Args:
         model: a causal model with a chat template in its tokenizer, or an encoder-decoder (FLAN-T5).
         tokenizer: the model's tokenizer.
+        stored_dtype: that in which `save_pretrained` writes the weights; None is the model's.
     """
 
-    def __init__(self, model, tokenizer):
+    def __init__(self, model, tokenizer, stored_dtype=None):
         if not model.config.is_encoder_decoder and tokenizer.chat_template is None:
             raise ValueError(
                 f"{model.config.name_or_path!r} has no chat template, so it is no chat model. Give llm= a chat "
@@ -38,13 +42,14 @@ class LLM:
             )
         self.model = model.eval()
         self.tokenizer = tokenizer
+        self.stored_dtype = stored_dtype or model.dtype
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right" if model.config.is_encoder_decoder else "left"
 
     @classmethod
-    def from_pretrained(cls, name_or_path, revision=None, token=None, device=None, dtype=None):
-        """Loads the model and tokenizer of a folder or a Hub id.
+    def from_pretrained(cls, name_or_path, revision=None, token=None, device=None, dtype=None, **model_kwargs):
+        """Loads the model and tokenizer of a folder or a Hub id; code in them is never run.
 
         Args:
             name_or_path: a folder, or a Hub id, of a causal chat model or an encoder-decoder.
@@ -52,36 +57,62 @@ class LLM:
             token: for a private or gated Hub id.
             device: where the model goes; None is the CPU.
             dtype: None is the dtype that the weights were saved in, or float32 on a CPU where that is faster.
+            **model_kwargs: for the model's own `from_pretrained`: `quantization_config`, `device_map` (then `device`
+                is left unused), `attn_implementation` ...
 
         Raises:
-            OSError: nothing loadable there; the message says what to give instead.
+            OSError: nothing loadable there, or damaged; the message says what to give instead.
         """
         name = os.fspath(name_or_path)
+        device = torch.device(device or "cpu")
         check_reachable(name, revision, "llm")
+        source = {"revision": revision, "token": token, "trust_remote_code": False}
+        if "quantization_config" in model_kwargs:  # quantised weights can't be moved later
+            model_kwargs = {"device_map": {"": device}, **model_kwargs}
         try:
-            config = AutoConfig.from_pretrained(name, revision=revision, token=token)
+            config = AutoConfig.from_pretrained(name, **source)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, token=token)
-            model = kind.from_pretrained(name, revision=revision, token=token, dtype=dtype or "auto")
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]  # transformers goes on to list every class that it has
+            tokenizer = AutoTokenizer.from_pretrained(name, **source)
+            reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, report = kind.from_pretrained(name, dtype=dtype or "auto", **reporting, **source, **model_kwargs)
+        except Exception as error:  # a config that was tampered with makes transformers raise anything
+            if is_out_of_memory(error):
+                raise
+            reason = (str(error).strip() or repr(error)).splitlines()[
+                0
+            ]  # transformers goes on to list every class that it has
             raise OSError(
                 f"llm={name!r} can't be loaded: {reason} Give llm= a chat model, such as "
                 "'Qwen/Qwen2.5-1.5B-Instruct', a text2text model, such as 'google/flan-t5-base', or a folder that "
                 f"holds one. {WITHOUT_HUB}"
             ) from error
-        if dtype is None and torch.device(device or "cpu").type == "cpu":
+        refuse_missing(name, {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+        stored_dtype = model.dtype
+        if dtype is None and device.type == "cpu" and not model_kwargs:
             model = _widen_for_cpu(model)
-        return cls(model, tokenizer).to(device or "cpu")
+        return cls(model, tokenizer, stored_dtype).to(device)
 
     def save_pretrained(self, folder) -> None:
         """Writes the model, as safetensors, and its tokenizer to a folder that `from_pretrained` reads."""
-        self.model.save_pretrained(folder)
+        if self.stored_dtype == self.model.dtype:
+            self.model.save_pretrained(folder)
+        else:  # it was widened to compute, and is written as it came
+            narrow = {}  # by storage, so that tied weights stay tied
+            for tensor in self.model.state_dict().values():
+                narrow.setdefault(tensor.data_ptr(), tensor.to(self.stored_dtype))
+            state = {name: narrow[tensor.data_ptr()] for name, tensor in self.model.state_dict().items()}
+            self.model.save_pretrained(folder, state_dict=state)
+            config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+            config["dtype"] = str(self.stored_dtype).removeprefix("torch.")
+            Path(folder, "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        if self.tokenizer.is_fast:  # or the file would depend on whether a question was asked before
+            self.tokenizer.backend_tokenizer.no_padding()
         self.tokenizer.save_pretrained(folder)
 
     def to(self, device) -> "LLM":
-        """Moves the model to a device."""
-        self.model.to(device)
+        """Moves the model to a device, and returns itself; a model that `device_map` placed stays where it is."""
+        if not hasattr(self.model, "hf_device_map"):
+            self.model.to(device)
         return self
 
     def __call__(

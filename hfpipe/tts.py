@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
     PocketTTSAudioTokenizerConfig,
@@ -19,6 +18,7 @@ from transformers.utils import cached_file
 
 from .audio import load_reference, resample
 from .hub import WITHOUT_HUB, check_reachable
+from .parts import check_weights, is_out_of_memory
 from .sentences import split_text
 from .xtts import XTTS, XTTS_ID
 
@@ -113,13 +113,17 @@ class TransformersTTS:
             found = _find(name, "speaker_embeddings.npy", source)
             embeddings = np.load(found, allow_pickle=False) if found else None
         try:
+            source["trust_remote_code"] = False
             pipe = pipeline("text-to-audio", model=name, device=device or "cpu", dtype=dtype, **source, **given)
-        except (ValueError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[-1]
+        except Exception as error:  # a config that was tampered with makes transformers raise anything
+            if is_out_of_memory(error):
+                raise
+            reason = (str(error).strip() or repr(error)).splitlines()[-1]
             raise ValueError(
                 f"transformers can't load {name} (model_type {model_type!r}) as a text-to-audio model: {reason} "
                 "Give a text-to-speech model, such as facebook/mms-tts-spa, or copy its files again."
             ) from error
+        check_weights(pipe.model, name, revision, token)
         if model_type in CLONING and getattr(pipe.processor, "audio_tokenizer", None) is None:
             classes = PocketTTSAudioTokenizerModel, PocketTTSAudioTokenizerConfig
             codec = _load_beside(*classes, name, "codec", source)

@@ -2,25 +2,24 @@
 
 import contextlib
 import os
-import re
+import tempfile
 import time
+from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import CommitInfo
 from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from .asr import transcribe
 from .audio import load_question, load_reference
-from .hub import DEFAULT_PARTS, DEFAULT_WHISPER, WITHOUT_HUB, split_revision
+from .hub import DEFAULT_WHISPER, split_revision
 from .llm import LLM
+from .parts import Source, arguments_of_pipeline, check_weights, find_folder, find_part, find_source, is_out_of_memory
+from .repo import upload_repo, write_repo
 from .tts import load_tts
 
-PARTS = ("llm", "tts")
-EXAMPLE_PARTS = {
-    "llm": "'Qwen/Qwen2.5-1.5B-Instruct' or 'google/flan-t5-base'",
-    "tts": "'coqui/XTTS-v2' or 'facebook/mms-tts-spa'",
-}
+SHARED = ("device_map", "quantization_config")  # of pipeline()'s arguments for the model, those for the LLM as well
 SMALLER = {
     "asr": "a smaller Whisper (model='openai/whisper-base' or 'openai/whisper-tiny')",
     "llm": "a smaller LLM (llm='Qwen/Qwen2.5-0.5B-Instruct')",
@@ -43,6 +42,11 @@ class VoiceQAPipeline(Pipeline):
             object with a `sampling_rate`, called as `tts(text, language=, speaker_wav=)`, that gives a waveform. It
             may say its `languages`, and whether it `clones`.
         dtype: the dtype of the weights; "auto" or None is the one that they were saved in.
+        llm_device, tts_device: where a part computes; None is the pipeline's `device`.
+        llm_model_kwargs: for the LLM's `from_pretrained`: `quantization_config`, `attn_implementation` ... What
+            `pipeline(model_kwargs=)` and `device_map=` say is taken for the LLM as well, where this doesn't say
+            otherwise; the voice is neither quantised nor spread over devices.
+        revision, token: of the model's repo, and the token also for the parts; `pipeline` gives its own.
         kwargs: `tokenizer`, `feature_extractor`, `device` and so on, as for any transformers pipeline; and defaults
             for the arguments of a call.
 
@@ -57,23 +61,50 @@ class VoiceQAPipeline(Pipeline):
     _load_image_processor = False
     _load_processor = False
 
-    def __init__(self, model, *args, llm=None, tts=None, dtype=None, **kwargs):
+    def __init__(
+        self,
+        model,
+        *args,
+        llm=None,
+        tts=None,
+        dtype=None,
+        llm_device=None,
+        tts_device=None,
+        llm_model_kwargs=None,
+        revision=None,
+        token=None,
+        **kwargs,
+    ):
         if model.config.model_type != "whisper":
             raise ValueError(
                 f"voice-qa hears with Whisper; the model given is of type {model.config.model_type!r}. Give model= a "
                 "Whisper, such as 'openai/whisper-small', or a folder where one was fine-tuned."
             )
         super().__init__(model, *args, **kwargs)
+        is_placed = hasattr(self.model, "hf_device_map")
         self.asr = AutomaticSpeechRecognitionPipeline(
             model=self.model,
             tokenizer=self.tokenizer,
             feature_extractor=self.feature_extractor,
-            device=None if hasattr(self.model, "hf_device_map") else self.device,
+            device=None if is_placed else self.device,
         )
+        given = arguments_of_pipeline(type(self))
+        self.token = given.get("token") if token is None else token
+        revision = given.get("revision") if revision is None else revision
+        whisper = Source(self.model.config.name_or_path, getattr(revision, "resolved", revision))
+        if whisper.find("config.json"):
+            check_weights(self.model, *whisper, self.token)
+        self.sources = {"whisper": whisper}  # by part, where it was loaded from; none for an object
+
         dtype = dtype if isinstance(dtype, torch.dtype) else None
-        self.references = {}  # the "org/name@revision" that a part was loaded from, for saving
-        self.llm = self._load_part("llm", llm, LLM.from_pretrained, dtype)
-        self.tts = self._load_part("tts", tts, load_tts, dtype)
+        shared = {name: value for name, value in given.get("model_kwargs", {}).items() if name in SHARED}
+        if llm_device is not None or not isinstance(shared.get("device_map"), str):
+            shared.pop("device_map", None)  # a map of the Whisper's own layers is not the LLM's
+        options = {"device": llm_device or self.device, "dtype": dtype, **shared, **(llm_model_kwargs or {})}
+        self.llm = self._load_part("llm", llm, LLM.from_pretrained, options)
+        self.tts = self._load_part("tts", tts, load_tts, {"device": tts_device or self.device, "dtype": dtype})
+        if tts is None:
+            self._add_voices()
 
     def __call__(self, audio, **kwargs):
         """Answers one spoken question, or each of many, aloud.
@@ -83,13 +114,15 @@ class VoiceQAPipeline(Pipeline):
                 list, a generator or a dataset of them (rows with an "audio" column).
             speaker_wav: a recording, or several, of the voice to answer in: 10 to 15 s by a speaker who agreed to be
                 cloned. None is the voice part's own.
+            speaker: instead of `speaker_wav`, the name of a voice that the part has, or that `pipe.tts.save_voice`
+                keeps.
             language: code ("es") or English name of the question's and the answer's language; None detects it.
             compare: also speak the answer in the part's own voice, as "audio_base".
             system_prompt: replaces the default instruction to the LLM (1 to 3 sentences, direct and kind).
             history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`.
             max_new_tokens: the longest answer, in tokens; 128 by default.
             generate_kwargs: further options of the LLM's generation.
-            tts_kwargs: further options of the voice part, such as `{"speaker": name}`.
+            tts_kwargs: further options of the voice part, such as `{"speed": 1.1}`.
             batch_size, num_workers: as for any transformers pipeline.
 
         Returns:
@@ -97,7 +130,7 @@ class VoiceQAPipeline(Pipeline):
 
             - "question", "answer", "language": what was heard, what is said, in which language;
             - "audio", "sampling_rate": float32 waveform (samples,) in [-1, 1], and its rate in Hz;
-            - "cloned": whether "audio" speaks with `speaker_wav`'s voice;
+            - "cloned": whether "audio" speaks with the voice of `speaker_wav`, or of a saved voice;
             - "audio_base": with `compare=True`, the same answer in the part's own voice;
             - "timings": seconds of each stage ("asr", "llm", "tts", "tts_base"), until there was sound to play
               ("first_audio"), and of it all ("total"); in a batch, each question's share of the batch's seconds.
@@ -119,28 +152,72 @@ class VoiceQAPipeline(Pipeline):
             timings["first_audio"] = timings["total"] - timings.get("tts_base", 0.0)
         return result
 
-    def save_pretrained(self, save_directory, **kwargs) -> None:
-        """Writes a voice-qa repo: a plain Whisper, and each part in its folder.
+    def save_pretrained(
+        self, save_directory, copy_parts: bool = False, max_shard_size="5GB", push_to_hub: bool = False, **push_kwargs
+    ):
+        """Writes a voice-qa repo, whole or not at all: a plain Whisper, the parts, and the code that loads them.
 
-        A part that came from the Hub stays a reference to it; one that came from a folder is written.
+        A part that came from the Hub stays a reference, "org/name@commit"; one that came from a folder, from the
+        repo itself or as an object is written. Weights are written as safetensors.
+
+        Args:
+            save_directory: a folder, which need not exist. Other files in it are left alone.
+            copy_parts: write the parts that came from the Hub as well.
+            max_shard_size: the largest file of the Whisper's weights.
+            push_to_hub: upload it as well, with `repo_id` (the folder's name, by default) and what else
+                `push_to_hub` takes.
 
         Raises:
-            ValueError: a part is an object that can't save itself; nothing was written.
+            ValueError: a part can't save itself, or its licence forbids a copy; nothing was written.
+            NotADirectoryError: `save_directory` is a file.
         """
-        for name in PARTS:
-            if name not in self.references and not hasattr(getattr(self, name), "save_pretrained"):
-                raise ValueError(
-                    f"the {name} is a {type(getattr(self, name)).__name__} without save_pretrained(folder), so this "
-                    f"pipeline can't be saved. Give the object that method, or load {name}= from a folder or an id."
-                )
-        for name in PARTS:
-            if name not in self.references:
-                getattr(self, name).save_pretrained(os.path.join(save_directory, name))
-        self.model.config.voice_qa = {name: self.references.get(name, name) for name in PARTS}
-        super().save_pretrained(save_directory, **kwargs)
+        if push_kwargs and not push_to_hub:
+            raise TypeError(f"save_pretrained got {sorted(push_kwargs)}, which go with push_to_hub=True alone.")
+        write_repo(self, save_directory, copy_parts, max_shard_size)
+        if push_to_hub:
+            push_kwargs = {"repo_id": Path(save_directory).name, "max_shard_size": max_shard_size, **push_kwargs}
+            return self.push_to_hub(copy_parts=copy_parts, **push_kwargs)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        copy_parts: bool = False,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: bool | str | None = None,
+        commit_message: str = "Upload VoiceQAPipeline",
+        commit_description: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str = "5GB",
+        tags: list[str] | None = None,
+    ) -> CommitInfo:
+        """Saves the pipeline and uploads it to the Hub in one commit, with a model card made for it.
+
+        What the repo holds of an older push is replaced; other files, and what somebody wrote around the generated
+        part of its card, are kept.
+
+        Args:
+            repo_id: "user/name" or "name"; the repo is made where there is none.
+            copy_parts, max_shard_size: see `save_pretrained`.
+            private: whether a new repo is private; None is the account's default.
+            revision: branch to push to, made where there is none.
+            token: None is the one that the pipeline was loaded with, or that of `hf auth login` or `HF_TOKEN`.
+            commit_message, commit_description, create_pr: of the commit.
+            tags: further tags for the card.
+
+        Raises:
+            ValueError: see `save_pretrained`. HfHubHTTPError: the Hub refuses; the repo's content stays as it was.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch, "repo")
+            write_repo(self, folder, copy_parts, max_shard_size)
+            commit = {"commit_message": commit_message, "commit_description": commit_description}
+            token = self.token if token is None else token
+            return upload_repo(self, folder, repo_id, private, revision, token, tags, create_pr=create_pr, **commit)
 
     def _sanitize_parameters(self, **parameters):
-        valid = ("speaker_wav", "language", "compare", "system_prompt", "history", "max_new_tokens")
+        valid = ("speaker_wav", "speaker", "language", "compare", "system_prompt", "history", "max_new_tokens")
         valid = (*valid, "generate_kwargs", "tts_kwargs")
         unknown = sorted(parameters.keys() - set(valid))
         if unknown:
@@ -149,7 +226,8 @@ class VoiceQAPipeline(Pipeline):
             parameters["language"] = _language_code(parameters["language"])
         if parameters.get("speaker_wav") is not None:
             parameters["speaker_wav"] = load_reference(parameters["speaker_wav"])
-        if parameters.get("compare") and parameters.get("speaker_wav") is None:
+        speaker_wav, speaker = parameters.get("speaker_wav"), parameters.get("speaker")
+        if parameters.get("compare") and speaker_wav is None and speaker is None:
             raise ValueError("compare=True sets a cloned voice beside the part's own: give speaker_wav= as well.")
         return {}, parameters, {}
 
@@ -161,6 +239,7 @@ class VoiceQAPipeline(Pipeline):
         self,
         inputs,
         speaker_wav=None,
+        speaker=None,
         language="es",
         compare=False,
         system_prompt=None,
@@ -173,6 +252,7 @@ class VoiceQAPipeline(Pipeline):
         questions = inputs["audio"] if batched else [inputs["audio"]]
         loading = inputs["loading"] if batched else [inputs["loading"]]
         self._check_language(language)
+        self._check_speaker(speaker, speaker_wav)
 
         start = time.perf_counter()
         with explain_out_of_memory("asr"):
@@ -189,7 +269,7 @@ class VoiceQAPipeline(Pipeline):
         results = []
         for (question, spoken), answer, seconds in zip(heard, answers, loading, strict=True):
             with explain_out_of_memory("tts"):
-                speech = self._speak(answer, spoken, speaker_wav, compare, tts_kwargs or {})
+                speech = self._speak(answer, spoken, speaker_wav, speaker, compare, tts_kwargs or {})
             timings = {"asr": seconds + asr_seconds, "llm": llm_seconds, **speech.pop("timings")}
             timings["first_audio"] = timings["asr"] + timings["llm"] + timings["tts"]
             timings["total"] = timings["first_audio"] + timings.get("tts_base", 0.0)
@@ -206,19 +286,32 @@ class VoiceQAPipeline(Pipeline):
             return self.llm([question for question, _ in heard], language=heard[0][1], **options)
         return [self.llm(question, language=language, **options) for question, language in heard]
 
-    def _speak(self, answer: str, language: str, speaker_wav, compare: bool, tts_kwargs: dict) -> dict:
-        """Speaks an answer, in the cloned voice and for `compare` in the part's own."""
+    def _speak(self, answer: str, language: str, speaker_wav, speaker, compare: bool, tts_kwargs: dict) -> dict:
+        """Speaks an answer, in the voice asked for and for `compare` in the part's own."""
         self._check_language(language)
         start = time.perf_counter()
-        audio = self.tts(answer, language=language, speaker_wav=speaker_wav, **tts_kwargs)
+        named = {} if speaker is None else {"speaker": speaker}
+        audio = self.tts(answer, language=language, speaker_wav=speaker_wav, **named, **tts_kwargs)
         timings = {"tts": time.perf_counter() - start}
-        cloned = speaker_wav is not None and getattr(self.tts, "clones", False)
+        imitates = speaker_wav is not None or speaker in getattr(self.tts, "saved_voices", ())
+        cloned = imitates and getattr(self.tts, "clones", False)
         speech = {"audio": audio, "sampling_rate": self.tts.sampling_rate, "cloned": cloned}
         if compare:
             start = time.perf_counter()
             speech["audio_base"] = self.tts(answer, language=language, **tts_kwargs)
             timings["tts_base"] = time.perf_counter() - start
         return {**speech, "timings": timings}
+
+    def _check_speaker(self, speaker: str | None, speaker_wav) -> None:
+        if speaker is None:
+            return
+        if speaker_wav is not None:
+            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
+        speakers = getattr(self.tts, "speakers", ())
+        if speaker not in speakers:
+            valid = ", ".join(map(repr, speakers)) or f"none, as {type(self.tts).__name__} has no named voices"
+            remedy = " pipe.tts.save_voice adds one." if hasattr(self.tts, "save_voice") else " Give another tts=."
+            raise ValueError(f"there is no speaker {speaker!r}; valid is {valid}.{remedy}")
 
     def _check_language(self, language: str | None) -> None:
         languages = getattr(self.tts, "languages", None)
@@ -233,49 +326,26 @@ class VoiceQAPipeline(Pipeline):
                 "multilingual Whisper without '.en' in its name as model=."
             )
 
-    def _load_part(self, name: str, given, load, dtype):
+    def _load_part(self, name: str, given, load, options: dict):
         """Loads a part from what was given or, failing that, from what the repo says; an object passes as it is."""
         if given is not None and not isinstance(given, (str, os.PathLike)):
-            return given.to(self.device) if hasattr(given, "to") else given
-        if given is not None:
-            folder, revision = os.fspath(given), None
-            if not os.path.isdir(folder):
-                folder, revision = split_revision(folder)
-                self.references[name] = os.fspath(given)
+            return given.to(options["device"]) if hasattr(given, "to") else given
+        if given is None:
+            source = find_part(name, self.model.config, self.sources["whisper"], self.token)
+        elif os.path.isdir(given):
+            source = Source(os.fspath(given))
         else:
-            folder, revision = self._find_part(name)
+            source = find_source(*split_revision(os.fspath(given)), self.token, name)
+        self.sources[name] = source
         with explain_out_of_memory(name):
-            return load(folder, revision=revision, device=self.device, dtype=dtype)
+            return load(source.name, revision=source.revision, token=self.token, **options)
 
-    def _find_part(self, name: str) -> tuple[str, str | None]:
-        """Gives the folder, or the Hub id and revision, that the model's repo names for a part."""
-        repo = self.model.config.name_or_path
-        named = getattr(self.model.config, "voice_qa", None) or {}
-        if not named and repo == DEFAULT_WHISPER[0]:
-            named = DEFAULT_PARTS
-        reference = named.get(name)
-        if reference is None:
-            raise ValueError(
-                f"{repo!r} has no {name!r} part: its config.json has no 'voice_qa' that names one. Give {name}= "
-                f"{EXAMPLE_PARTS[name]}, a folder or an object; or load a voice-qa repo. {WITHOUT_HUB}"
-            )
-        if re.fullmatch(r"[\w-]+", reference):  # a folder of the repo
-            if not os.path.isdir(repo):
-                revision = getattr(self.model.config, "_commit_hash", None)
-                repo = snapshot_download(repo, revision=revision, allow_patterns=f"{reference}/*")
-            folder = os.path.join(repo, reference)
-            if not os.path.isdir(folder):
-                raise OSError(
-                    f"the repo {repo!r} lacks its folder {reference!r} ({name}). Download it again, or give {name}=."
-                )
-            return folder, None
-        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", reference):
-            raise ValueError(  # a repo from a stranger must not make us open any path
-                f"the config.json of {repo!r} names {reference!r} as its {name}; valid is a folder of the repo or "
-                f"'org/name@revision'. Give {name}= to say it yourself."
-            )
-        self.references[name] = reference
-        return split_revision(reference)
+    def _add_voices(self) -> None:
+        """Adds the voices that the repo carries for a voice part that lies elsewhere."""
+        whisper, tts = self.sources["whisper"], self.sources["tts"]
+        if whisper.name != DEFAULT_WHISPER[0] and not tts.is_folder and hasattr(self.tts, "read_voices"):
+            with contextlib.suppress(OSError):  # no such folder in the repo: it carries no voices
+                self.tts.read_voices(find_folder("tts", whisper, self.token, "tts", only="voice_*.safetensors"))
 
 
 @contextlib.contextmanager
@@ -283,9 +353,8 @@ def explain_out_of_memory(stage: str):
     """Turns running out of memory, on a GPU or not, into a MemoryError that names the stage and a smaller model."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        allocation_failed = "alloc" in str(error).lower() and "memory" in str(error).lower()
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not allocation_failed:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise MemoryError(
             f"out of memory in {stage!r} ({error}). Close other programs, or use {SMALLER[stage]}."

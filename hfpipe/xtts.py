@@ -1,6 +1,7 @@
 """Speak with XTTS, in the voice of a recording: coqui-tts, with safe loading and a voice computed once."""
 
 import contextlib
+import json
 import pickle
 import re
 import warnings
@@ -10,15 +11,21 @@ import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 from .audio import Reference, load_reference, resample
 from .hub import DEFAULT_PARTS, WITHOUT_HUB, check_reachable, split_revision
 from .licence import LICENCE_URL, require_licence
 from .sentences import split_text
+from .voices import Voice, make_voice, read_voices, write_voices
 
 XTTS_ID, XTTS_REVISION = split_revision(DEFAULT_PARTS["tts"])
-CONFIG, WEIGHTS, VOCABULARY, SPEAKERS = "config.json", "model.pth", "vocab.json", "speakers_xtts.pth"
+CONFIG, VOCABULARY = "config.json", "vocab.json"
+WEIGHTS, SPEAKERS = "model.safetensors", "speakers_xtts.safetensors"
+COQUI_WEIGHTS, COQUI_SPEAKERS = "model.pth", "speakers_xtts.pth"  # pickles, as Coqui publishes them
+FILES = [CONFIG, VOCABULARY, WEIGHTS, SPEAKERS, COQUI_WEIGHTS, COQUI_SPEAKERS, "voice_*.safetensors"]
 
 CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
@@ -33,16 +40,17 @@ class XTTS:
         sampling_rate: Hz of the waveforms, 24000 for XTTS v2.
         languages: ISO 639-1 codes; `"zh"` is what coqui calls `"zh-cn"`, and both are understood.
         clones: True: a `speaker_wav` is really imitated.
-        speakers: names of the checkpoint's own voices, the default one first.
+        saved_voices: the `Voice`s that `save_voice` made, by name.
     """
 
     clones = True
+    requirements = ("coqui-tts", "six", "torchcodec")  # from PyPI, for a repo's requirements.txt
 
     def __init__(self, model, speakers: dict, source: str | None = None):
         self.model = model
         self.sampling_rate = model.config.audio.output_sample_rate
         self.languages = tuple(language.split("-")[0] for language in model.config.languages)
-        self.speakers = tuple(speakers)
+        self.saved_voices: dict[str, Voice] = {}
         self._speakers = speakers
         self._source = source  # "id@revision" of weights that come from the Hub
         self._voices: dict[tuple[str, ...], tuple[torch.Tensor, torch.Tensor]] = {}
@@ -54,7 +62,8 @@ class XTTS:
         A first download asks for the acceptance of the weights' licence, the Coqui Public Model License.
 
         Args:
-            name_or_path: a folder with config.json, model.pth, vocab.json and perhaps speakers_xtts.pth, or a Hub id.
+            name_or_path: a folder with config.json, model.safetensors or model.pth, vocab.json and perhaps
+                speakers_xtts.safetensors or speakers_xtts.pth, or a Hub id with these.
             revision: commit, branch or tag; `coqui/XTTS-v2` is pinned to one commit by default.
             token: for a private repo on the Hub.
             device: where to compute; the CPU by default.
@@ -69,19 +78,20 @@ class XTTS:
         if not folder.is_dir():
             revision = revision or (XTTS_REVISION if str(name_or_path) == XTTS_ID else None)
             folder, source = _download(str(name_or_path), revision, token), f"{name_or_path}@{revision or 'main'}"
-        for name in (CONFIG, WEIGHTS, VOCABULARY):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"there is no {name} in {folder}; an XTTS folder holds {CONFIG}, {WEIGHTS} and {VOCABULARY} "
-                    f"(and {SPEAKERS} for voices of its own). Copy it beside the others, or give another folder."
-                )
+        if missing := _missing(folder):
+            raise FileNotFoundError(
+                f"there is no {missing} in {folder}; an XTTS folder holds {CONFIG}, {WEIGHTS} (or {COQUI_WEIGHTS}) "
+                f"and {VOCABULARY}, and {SPEAKERS} (or {COQUI_SPEAKERS}) for voices of its own. Copy it beside the "
+                "others, or give another folder."
+            )
         with _quietly():
             model = _build(folder)
-        speakers = _read_pickle(folder / SPEAKERS) if (folder / SPEAKERS).is_file() else {}
-        return cls(model, speakers, source).to(device or "cpu")
+        part = cls(model, _read_speakers(folder), source).to(device or "cpu")
+        part.read_voices(folder)
+        return part
 
     def save_pretrained(self, folder) -> None:
-        """Writes config.json, model.pth, vocab.json and speakers_xtts.pth, which `from_pretrained` loads again.
+        """Writes config.json, vocab.json, the weights and the voices, as safetensors, for `from_pretrained`.
 
         Raises:
             ValueError: these are Coqui's own weights, under a licence that hfpipe points at instead of copying.
@@ -95,9 +105,57 @@ class XTTS:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.config.save_json(str(folder / CONFIG))
         self.model.tokenizer.tokenizer.save(str(folder / VOCABULARY))
-        torch.save({"model": _without_duplicates(self.model.state_dict())}, folder / WEIGHTS)
+        weights = _without_duplicates(self.model.state_dict())
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
         if self._speakers:
-            torch.save(self._speakers, folder / SPEAKERS)
+            tensors = {
+                f"{name}/{key}": tensor.contiguous()
+                for name, voice in self._speakers.items()
+                for key, tensor in voice.items()
+            }
+            save_file(tensors, folder / SPEAKERS, {"speakers": json.dumps(list(self._speakers))})
+        self.write_voices(folder)
+
+    def write_voices(self, folder) -> None:
+        """Writes the saved voices, and nothing else, into a folder."""
+        write_voices(self.saved_voices, Path(folder))
+
+    def read_voices(self, folder) -> None:
+        """Adds the voices that `write_voices` wrote into a folder.
+
+        Raises:
+            ValueError: a file is damaged, or another model's.
+        """
+        args = self.model.args
+        shapes = {
+            "gpt_cond_latent": (1, None, args.gpt_n_model_channels),
+            "speaker_embedding": (1, args.d_vector_dim, 1),
+        }
+        self.saved_voices |= read_voices(Path(folder), shapes)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names to give as `speaker=`: the checkpoint's own voices, the default one first, and then the saved ones."""
+        return (*self._speakers, *self.saved_voices)
+
+    def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> Voice:
+        """Keeps the voice of a recording under a name, for `speaker=name`; saving the pipeline saves it too.
+
+        What is kept is what XTTS computed of the recording, about 130 kB, and not the recording.
+
+        Args:
+            name: letters, digits, spaces, dots and hyphens, at most 64.
+            speaker_wav: 10 to 15 s of speech by somebody who agreed to be cloned; several recordings in a list.
+            consent_by: who agreed; None is the speaker, by the name that the voice has.
+            consent_on: the day on which they agreed; None is today.
+
+        Raises:
+            ValueError: the name is unfit or taken, no consent, or a reference that `load_reference` refuses.
+        """
+        latents, embedding = self._cloned_voice(speaker_wav)
+        tensors = {"gpt_cond_latent": latents, "speaker_embedding": embedding}
+        self.saved_voices[name] = make_voice(name, tensors, self.speakers, consent_by, consent_on)
+        return self.saved_voices[name]
 
     def to(self, device) -> "XTTS":
         """Moves the model to a torch device, and returns itself."""
@@ -127,7 +185,7 @@ class XTTS:
             text: what to say, in `language`.
             language: one of `languages`.
             speaker_wav: the voice: what `load_audio` takes, a list of them by one speaker, or `Reference`s.
-            speaker: without `speaker_wav`, one of `speakers`; the first by default.
+            speaker: instead of `speaker_wav`, one of `speakers`; by default the first.
             temperature, length_penalty, repetition_penalty, top_k, top_p: how audio tokens are drawn; by default as
                 the checkpoint's config.json says.
             speed: 1 is natural, 2 twice as fast.
@@ -139,6 +197,8 @@ class XTTS:
                 refuses, a speed that isn't positive.
         """
         language = self._check(text, language, speed)
+        if speaker_wav is not None and speaker is not None:
+            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
         latents, embedding = self._own_voice(speaker) if speaker_wav is None else self._cloned_voice(speaker_wav)
         given = {
             "temperature": temperature,
@@ -190,16 +250,17 @@ class XTTS:
             return False
 
     def _own_voice(self, speaker: str | None) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self._speakers:
+        if speaker is None and not self._speakers:
             raise ValueError(
                 f"this XTTS has no voice of its own (no {SPEAKERS} in its folder); give speaker_wav, a recording of "
-                "10 to 15 s of the voice to speak with."
+                f"10 to 15 s of the voice to speak with, or one of its saved voices as speaker: {self.speakers}."
             )
         name = self.speakers[0] if speaker is None else speaker
-        if name not in self._speakers:
+        if name not in self.speakers:
             raise ValueError(f"there is no speaker {name!r}; valid is {', '.join(map(repr, self.speakers))}.")
-        voice = self._speakers[name]
-        return voice["gpt_cond_latent"], voice["speaker_embedding"]
+        voice = self.saved_voices[name].tensors if name in self.saved_voices else self._speakers[name]
+        device = self.model.device
+        return voice["gpt_cond_latent"].to(device), voice["speaker_embedding"].to(device)
 
     def _cloned_voice(self, speaker_wav) -> tuple[torch.Tensor, torch.Tensor]:
         references = load_reference(speaker_wav)
@@ -251,16 +312,53 @@ def _build(folder: Path):
     model = Xtts(config)
     model.tokenizer = tokenizer
     model.init_models()
+    weights = _find(folder, WEIGHTS, COQUI_WEIGHTS)
     try:
-        model.load_state_dict(_without_duplicates(_read_pickle(folder / WEIGHTS)))
+        model.load_state_dict(_without_duplicates(_read_weights(weights)))
     except RuntimeError as error:
         raise ValueError(
-            f"the weights in {folder / WEIGHTS} don't fit its {CONFIG} and {VOCABULARY} ({str(error)[:500]}). "
+            f"the weights in {weights} don't fit its {CONFIG} and {VOCABULARY} ({str(error)[:500]}). "
             "Take all files from one checkpoint."
         ) from error
     model.gpt.init_gpt_for_inference(kv_cache=model.args.kv_cache)
     model.eval()
     return model
+
+
+def _find(folder: Path, *names: str) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _missing(folder: Path) -> str | None:
+    """Names a file that an XTTS folder lacks, or None."""
+    needed = ((CONFIG,), (WEIGHTS, COQUI_WEIGHTS), (VOCABULARY,))
+    return next((names[-1] for names in needed if _find(folder, *names) is None), None)
+
+
+def _read_weights(path: Path) -> dict:
+    """Reads a dict of tensors: safetensors, or what torch saved, of which code is refused and never run."""
+    if path.suffix != ".safetensors":
+        return _read_pickle(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or truncated ({error}). Copy or download it again.") from error
+
+
+def _read_speakers(folder: Path) -> dict:
+    """Reads a checkpoint's own voices, in their order, as {name: {"gpt_cond_latent": …, "speaker_embedding": …}}."""
+    path = _find(folder, SPEAKERS, COQUI_SPEAKERS)
+    if path is None or path.name == COQUI_SPEAKERS:
+        return _read_pickle(path) if path else {}
+    tensors, speakers = _read_weights(path), {}
+    with safe_open(path, "pt") as content:
+        names = json.loads((content.metadata() or {}).get("speakers", "[]"))
+    try:
+        for name in names:
+            speakers[name] = {key: tensors[f"{name}/{key}"] for key in ("gpt_cond_latent", "speaker_embedding")}
+    except KeyError as error:
+        raise ValueError(f"{path} is damaged (it lacks {error}). Copy or download it again.") from error
+    return speakers
 
 
 def _read_pickle(path: Path) -> dict:
@@ -304,10 +402,10 @@ def _download(name: str, revision: str | None, token) -> Path:
     """Finds a checkpoint in the Hugging Face cache, or downloads it once its licence is accepted."""
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise FileNotFoundError(f"there is no folder {name}; give a folder, or a Hub id such as {XTTS_ID}.")
-    wanted = {"repo_id": name, "revision": revision, "allow_patterns": [CONFIG, WEIGHTS, VOCABULARY, SPEAKERS]}
+    wanted = {"repo_id": name, "revision": revision, "allow_patterns": FILES}
     with contextlib.suppress(LocalEntryNotFoundError):
         folder = Path(snapshot_download(**wanted, local_files_only=True))
-        if all((folder / file).is_file() for file in (CONFIG, WEIGHTS, VOCABULARY)):
+        if not _missing(folder):
             return folder
     check_reachable(name, revision, "tts")
     require_licence()

@@ -198,6 +198,37 @@ def save_tiny_vits(folder: Path) -> Path:
     return folder
 
 
+def save_tiny_xtts(folder: Path) -> Path:
+    """Writes an XTTS checkpoint in coqui's layout, of two layers, with two voices of its own."""
+    from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
+    from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
+    from TTS.tts.models.xtts import Xtts
+
+    folder.mkdir(exist_ok=True)
+    special = ["[STOP]", "[UNK]", "[SPACE]", "[es]", "[en]", "[START]"]
+    symbols = special + list("abcdefghijklmnopqrstuvwxyzáéíóúñü¿?!.,;:-'")
+    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, [], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(folder / "vocab.json"))
+
+    small = {"gpt_layers": 2, "gpt_n_model_channels": 64, "gpt_n_heads": 4, "decoder_input_dim": 64}
+    tokens = {"gpt_num_audio_tokens": 1026, "gpt_start_audio_token": 1024, "gpt_stop_audio_token": 1025}
+    args = XttsArgs(gpt_use_perceiver_resampler=True, **small, **tokens)
+    torch.manual_seed(0)
+    model = Xtts(XttsConfig(model_args=args, languages=["en", "es", "zh-cn"]))
+    model.tokenizer = VoiceBpeTokenizer(vocab_file=folder / "vocab.json")
+    model.init_models()
+    torch.save({"model": model.state_dict()}, folder / "model.pth")
+    model.config.save_json(str(folder / "config.json"))
+    speakers = {
+        name: {"gpt_cond_latent": torch.randn(1, 32, 64), "speaker_embedding": torch.randn(1, 512, 1)}
+        for name in ("Ana", "Luis")
+    }
+    torch.save(speakers, folder / "speakers_xtts.pth")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_whisper(tmp_path_factory):
     return save_tiny_whisper(tmp_path_factory.mktemp("whisper"))
@@ -216,6 +247,11 @@ def tiny_text2text(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_vits(tmp_path_factory):
     return save_tiny_vits(tmp_path_factory.mktemp("vits"))
+
+
+@pytest.fixture(scope="session")
+def tiny_xtts(tmp_path_factory):
+    return save_tiny_xtts(tmp_path_factory.mktemp("xtts"))
 
 
 @pytest.fixture(scope="session")

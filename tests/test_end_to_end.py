@@ -1,9 +1,12 @@
 """Real speech through the real offline models: heard, answered, spoken, and read back by Whisper."""
 
 import re
+import subprocess
+import sys
 import unicodedata
 
 import jiwer
+import numpy as np
 import pytest
 from conftest import EXAMPLES
 from transformers import pipeline
@@ -11,6 +14,7 @@ from transformers import pipeline
 import hfpipe
 from hfpipe.asr import transcribe
 from hfpipe.audio import resample
+from hfpipe.card import make_repo_card
 
 pytestmark = pytest.mark.offline
 
@@ -61,7 +65,7 @@ def test_the_example_is_heard_answered_and_spoken(pipe, voice):
 def test_ten_questions_in_five_voices_go_through_whole(pipe):
     spoken = []
     for number, question in enumerate(QUESTIONS):
-        audio = pipe.tts(question, language="es", voice=VOICES[number % len(VOICES)])
+        audio = pipe.tts(question, language="es", speaker=VOICES[number % len(VOICES)])
         spoken.append({"array": audio, "sampling_rate": pipe.tts.sampling_rate})
     results = pipe(spoken, batch_size=2)
     heard = [without_accents(result["question"]) for result in results]
@@ -91,3 +95,18 @@ def test_it_is_an_ordinary_whisper_repo(pipe):
     heard = asr(samples, generate_kwargs={"task": "transcribe", "language": "es"}, return_timestamps=True)
     assert words(heard["text"]) == words("¿Cuál es la capital de Francia?")
     assert heard["chunks"][0]["timestamp"][0] == 0.0
+
+
+def test_saved_it_speaks_the_same_where_hfpipe_is_not_installed(pipe, tmp_path):
+    """The card's own example, run in a fresh interpreter that can't import hfpipe: bit for bit the same."""
+    pipe.save_pretrained(tmp_path / "repo")
+    card = make_repo_card(tmp_path / "repo", "repo", pipe.tts.languages, pipe.tts.clones)
+    assert card.data.license == "gemma" and "openai/whisper-base" in card.data.base_model
+    example = card.text.split("```python\n")[1].split("```")[0]
+    code = f"import sys\nsys.modules['hfpipe'] = None\n{example}\nimport numpy\nnumpy.save('audio', result['audio'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    question = pipe.tts("¿Cuál es la capital de Francia?", language="es")
+    expected = pipe({"array": question, "sampling_rate": pipe.tts.sampling_rate}, language="es")
+    assert f"{expected['question']} → {expected['answer']}" in done.stdout
+    np.testing.assert_array_equal(np.load(tmp_path / "audio.npy"), expected["audio"])

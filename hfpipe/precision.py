@@ -1,0 +1,139 @@
+"""Choose how this machine multiplies fastest, and put a model's linear layers into that form."""
+
+import functools
+import time
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+ON_CPU = ("float32", "bfloat16", "int8")
+TRIAL_SHAPE = (1024, 4096)  # of XTTS's largest layers
+TRIAL_ROWS = (1, 64)  # a decoding step, and a prompt
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with int8 weights, a scale for each output, whose inputs are quantised as they come.
+
+    Args:
+        layer: an `nn.Linear` or a `Conv1D`. Its parameters stay, so that the model saves as before, and aren't read.
+    """
+
+    def __init__(self, layer: nn.Linear | Conv1D):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        weight = _weight_of(layer).float()
+        scales = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny).double()
+        zeros = torch.zeros(len(scales), dtype=torch.long)
+        quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        bias = None if layer.bias is None else layer.bias.detach().float()
+        self._packed = torch.ops.quantized.linear_prepack(quantised, bias)
+        # Without VNNI the products of two neighbours are added in 16 bits, which 8-bit inputs would overflow.
+        self._reduce_range = not torch.cpu.get_capabilities().get("avx512_vnni", False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Maps (..., inputs) to (..., outputs), in the inputs' dtype."""
+        outputs = torch.ops.quantized.linear_dynamic(inputs.float(), self._packed, self._reduce_range)
+        return outputs.to(inputs.dtype)
+
+
+class BFloat16Linear(nn.Module):
+    """A linear layer that multiplies in bfloat16, its weights laid out once as oneDNN likes them.
+
+    Args:
+        layer: an `nn.Linear` or a `Conv1D`. Its parameters stay, so that the model saves as before, and aren't read.
+    """
+
+    def __init__(self, layer: nn.Linear | Conv1D):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(_weight_of(layer).bfloat16().contiguous())
+        self._packed_bias = None if layer.bias is None else layer.bias.detach().bfloat16()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Maps (..., inputs) to (..., outputs), in the inputs' dtype."""
+        narrow = inputs.bfloat16()
+        outputs = torch.ops.mkldnn._linear_pointwise(narrow, self._packed, self._packed_bias, "none", [], "")
+        return outputs.to(inputs.dtype)
+
+
+LAYERS = {"int8": Int8Linear, "bfloat16": BFloat16Linear}
+
+
+def resolve_precision(precision: str, device: torch.device | str) -> str:
+    """Says in which precision to compute on a device: what was asked, or for "auto" what is fastest there.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        device: a torch device.
+
+    Raises:
+        ValueError: no such precision, or not on this device.
+    """
+    device = torch.device(device)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; valid is {', '.join(PRECISIONS)}.")
+    if precision == "auto" and device.type == "cpu":
+        return fastest_on_cpu()
+    if precision == "auto":
+        has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bfloat16" if has_bfloat16 else "float16" if device.type == "cuda" else "float32"
+    if device.type == "cpu" and precision != "float32" and trial_seconds(precision) is None:
+        raise ValueError(
+            f"precision={precision!r} can't be had on this CPU; valid is "
+            f"{', '.join(name for name in ON_CPU if trial_seconds(name) is not None)} or 'auto'."
+        )
+    if device.type != "cpu" and precision == "int8":
+        raise ValueError(f"precision='int8' is for the CPU; on {device.type} give 'float16', 'bfloat16' or 'auto'.")
+    return precision
+
+
+@functools.cache
+def fastest_on_cpu() -> str:
+    """Measures, once in a process and for some 50 ms, in which precision this CPU multiplies fastest."""
+    seconds = {precision: trial_seconds(precision) for precision in ON_CPU}
+    return min((precision for precision in ON_CPU if seconds[precision] is not None), key=seconds.get)
+
+
+@functools.cache
+def trial_seconds(precision: str) -> float | None:
+    """Times a linear layer of `TRIAL_SHAPE` in a precision, on one row and on many; None where the CPU can't do it."""
+    layer = nn.Linear(*TRIAL_SHAPE, bias=False)
+    try:
+        layer = layer if precision == "float32" else LAYERS[precision](layer)
+        with torch.inference_mode():
+            return sum(_best_time(layer, torch.ones(rows, TRIAL_SHAPE[0])) for rows in TRIAL_ROWS)
+    except (RuntimeError, KeyError):  # the CPU, or this build of torch, lacks it
+        return None
+
+
+def convert_linears(model: nn.Module, precision: str) -> nn.Module:
+    """Puts each linear layer of a model, transformers' `Conv1D` included, into a precision; returns the model.
+
+    Args:
+        model: on the CPU. It is changed in place; its state dict stays as it was.
+        precision: "float32" leaves it as it is.
+    """
+    if precision == "float32":
+        return model
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear | Conv1D):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, LAYERS[precision](module))
+    return model
+
+
+def _weight_of(layer: nn.Linear | Conv1D) -> torch.Tensor:
+    """Gives a layer's weight as (outputs, inputs); a Conv1D keeps it the other way round."""
+    return layer.weight.detach().t() if isinstance(layer, Conv1D) else layer.weight.detach()
+
+
+def _best_time(layer, inputs: torch.Tensor, repeats: int = 5) -> float:
+    layer(inputs)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        layer(inputs)
+        times.append(time.perf_counter() - start)
+    return min(times)
