@@ -13,10 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-import hfpipe  # noqa: F401  # before torch: it lets torch's waiting threads sleep
+sys.path.insert(0, str(Path(__file__).parent.parent))  # or this file would be found as the package finetune
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+import hfpipe  # noqa: E402, I001  # before torch: it lets torch's waiting threads sleep
 import torch  # noqa: E402
 
 from finetune.collate import Collator, Course, Utterances, label  # noqa: E402

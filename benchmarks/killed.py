@@ -15,8 +15,6 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-import hfpipe
-
 KILLS = 3
 ROOT = Path(__file__).parent.parent
 
@@ -43,7 +41,10 @@ def main() -> None:
     options, more = parser.parse_known_args()
     more = [argument for argument in more if argument != "--"]
     if "--model" not in more:
-        more += ["--model", hfpipe.offline_repo()]
+        sys.path.insert(0, str(ROOT))
+        from hfpipe import offline_repo
+
+        more += ["--model", offline_repo()]
     data, whole, killed = options.data.resolve(), options.out.resolve() / "whole", options.out.resolve() / "killed"
     begun = time.monotonic()
     finish(start(data, whole, more))
