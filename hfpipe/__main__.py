@@ -1,4 +1,4 @@
-"""The command line: `python -m hfpipe ask QUESTION.wav` and `python -m hfpipe check`."""
+"""The command line: `python -m hfpipe ask QUESTION.wav`, `transcribe FILES…` and `check`."""
 
 import contextlib
 import json
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 app = typer.Typer(
@@ -75,6 +76,37 @@ def ask(
 
 
 @app.command()
+def transcribe(
+    files: Annotated[list[str], typer.Argument(help="Recordings of any length: wav, flac, ogg or mp3.")],
+    form: Annotated[str, typer.Option("--format", help="txt, srt, vtt or json.")] = "txt",
+    model: Annotated[str | None, typer.Option(help=f"A Whisper: folder or Hub id; '{OFFLINE}' needs no Hub.")] = None,
+    language: Annotated[str, typer.Option(help="The language's code; 'auto' detects it.")] = "es",
+    out: Annotated[Path | None, typer.Option(help="The folder for the texts; by default beside each file.")] = None,
+) -> None:
+    """Write down recordings: one file of text for each; the same command again goes on where it stopped."""
+    with _plain_errors():
+        from .transcribe import FORMATS, transcribe_files
+
+        if form not in FORMATS:
+            raise ValueError(f"--format is {form!r}; valid is {', '.join(FORMATS)}.")
+        if out and out.exists() and not out.is_dir():
+            raise ValueError(f"--out {out} is a file; give a folder.")
+        asr, failed = _load_asr(model), 0
+        with Progress(*Progress.get_default_columns(), console=progress) as bars:
+            bar = bars.add_task("", total=None)
+
+            def show(name: str, done: float, total: float) -> None:
+                bars.update(bar, description=escape(name), completed=done, total=total)
+
+            detected = None if language == "auto" else language
+            for file, target, error in transcribe_files(asr, files, form, out, detected, show):
+                failed += error is not None
+                bars.print(f"[red]Error:[/] {escape(f'{file}: {error}')}" if error else escape(f"{file} → {target}"))
+        if failed:
+            raise ValueError(f"{failed} of {len(files)} files could not be transcribed; the others are written.")
+
+
+@app.command()
 def check() -> None:
     """Say what this machine has and lacks for hfpipe, with remedies, and which models fit it."""
     from .check import check_machine, models_that_fit
@@ -115,6 +147,27 @@ def _load(model: str | None, llm: str | None, tts: str | None):
         given = {name: value for name, value in {"llm": llm, "tts": tts}.items() if value is not None}
         pipe = load(model, **given)
     return pipe, {"model": pipe.model.config.name_or_path, **given}
+
+
+def _load_asr(model: str | None):
+    """Loads the stock speech recognition pipeline, around the default Whisper where none is named."""
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    from .hub import DEFAULT_WHISPER, check_reachable
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    revision = None
+    if model is None and _defaults_at_hand():
+        model, revision = DEFAULT_WHISPER
+    if model in (None, OFFLINE):
+        from .offline import offline_repo
+
+        model = offline_repo(progress=lambda step: progress.print(escape(step)))
+    check_reachable(model, revision, "model")
+    with _step("Loading the model"):
+        return pipeline("automatic-speech-recognition", model=model, revision=revision)
 
 
 def _defaults_at_hand() -> bool:

@@ -1,0 +1,146 @@
+"""Compare our training with the plain recipe, in one run: `python benchmarks/finetune.py --data DIR --json FILE`.
+
+The peer is the recipe that most tutorials share: log-mel features of the full 30 s window, made once and kept,
+shuffled rows, float32, AdamW. Its doubled start token is put right here, so that the word error rates compare what is
+heard. Both train the same Whisper on as many rows, in turns of a few steps, so that a busy machine slows both. The
+peer's features are made before the clock starts; ours are made from the files within it.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # or this file would be found as the package finetune
+
+import hfpipe  # noqa: E402, I001  # before torch: it lets torch's waiting threads sleep
+import torch  # noqa: E402
+
+from finetune.collate import Collator, Course, Utterances, label  # noqa: E402
+from finetune.data import Row, load, read_rows  # noqa: E402
+from finetune.evaluate import check_whisper_rows, hear_rows  # noqa: E402
+from finetune.normalise import normaliser  # noqa: E402
+from finetune.options import Options  # noqa: E402
+from finetune.score import normalised_counts, total  # noqa: E402
+from finetune.trainer import loss_by_token  # noqa: E402
+from finetune.whisper import FULL_WINDOW, features_of, load_whisper  # noqa: E402
+
+LANGUAGE = "es"
+TURN = 4  # steps before the other one's turn
+WARM_UP = 1  # turns that aren't timed
+
+
+class Learner:
+    """A Whisper with its optimiser; `step(batch)` is one step of it."""
+
+    def __init__(self, model: str, steps: int, checkpointing: bool = False):
+        self.whisper, self.processor = load_whisper(model)
+        self.whisper.train()
+        if checkpointing:
+            self.whisper.gradient_checkpointing_enable({"use_reentrant": False})
+        rate = Options(train="-").peak_learning_rate(self.whisper.config.d_model)
+        self.optimiser = torch.optim.AdamW(self.whisper.parameters(), lr=rate, fused=True)
+        warmup = max(1, steps // 10)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
+        )
+        self.samples, self.seconds, self.losses = 0, 0.0, []
+
+    def step(self, batch: dict, timed: bool) -> None:
+        """Learns from one batch, and counts its rows and seconds where it is timed."""
+        labels = batch.pop("labels")
+        start = time.perf_counter()
+        loss = loss_by_token(self.whisper(**batch), labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.whisper.parameters(), 1.0)
+        self.optimiser.step()
+        self.schedule.step()
+        self.optimiser.zero_grad()
+        self.losses.append(float(loss.detach()))
+        if timed:
+            self.samples += len(labels)
+            self.seconds += time.perf_counter() - start
+
+    @property
+    def speed(self) -> float:
+        """Gives the rows learned from in a second."""
+        return self.samples / self.seconds
+
+
+def our_batches(learner: Learner, rows: list[Row], size: int, steps: int):
+    """Gives our batches, made from the files as they are asked for."""
+    options = Options(train="-")
+    collate = Collator(
+        learner.processor, learner.whisper.config.decoder_start_token_id, LANGUAGE, timestamps=options.timestamps
+    )
+    draws = list(Course([row.seconds for row in rows], size, steps, options.seed, options.full_windows))
+    data = Utterances(rows)
+    for start in range(0, len(draws), size):
+        yield collate([data[draw] for draw in draws[start : start + size]])
+
+
+def plain_batches(learner: Learner, rows: list[Row], size: int, steps: int):
+    """Gives the plain recipe's batches, from features that are made before the first is asked for."""
+    features = [features_of(learner.processor, [load(row)], FULL_WINDOW)[0] for row in rows]
+    labels = [label(learner.processor, row.sentence, LANGUAGE) for row in rows]
+    pad = Collator(learner.processor, learner.whisper.config.decoder_start_token_id, LANGUAGE)._pad
+    chance, order = random.Random(0), []
+    for _ in range(steps):
+        if len(order) < size:
+            order = chance.sample(range(len(rows)), len(rows))
+        batch, order = order[:size], order[size:]
+        yield {"input_features": torch.stack([features[i] for i in batch]), **pad([labels[i] for i in batch])}
+
+
+def error_rate(learner: Learner, rows: list[Row]) -> float:
+    """Hears the test in full windows, as the stock pipeline does; gives the normalised word error rate in percent."""
+    heard = hear_rows(learner.whisper, learner.processor, rows, LANGUAGE, full_window=True)
+    return total(normalised_counts(rows, heard, normaliser(LANGUAGE))).rate
+
+
+def main() -> None:
+    """Trains both in turns, judges both, prints the rows and writes them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the folder that benchmarks/es_mx.py wrote")
+    parser.add_argument("--model", default=None, help="a Whisper; by default the offline repo's base")
+    parser.add_argument("--steps", type=int, default=40, help="of each")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--checkpointing", action="store_true", help="the peer computes activations twice, as some do")
+    parser.add_argument("--no-wer", action="store_true", help="measure the speed alone")
+    parser.add_argument("--json", type=Path, help="where the rows go")
+    options = parser.parse_args()
+    model = options.model or hfpipe.offline_repo()
+    ours, plain = Learner(model, options.steps), Learner(model, options.steps, options.checkpointing)
+    sets = {}
+    for name in ("train", "test"):
+        table = options.data / f"{name}.csv"
+        sets[name] = check_whisper_rows(read_rows(table), str(table), ours.processor, LANGUAGE).kept
+    sides = [
+        (ours, our_batches(ours, sets["train"], options.batch_size, options.steps)),
+        (plain, plain_batches(plain, sets["train"], options.batch_size, options.steps)),
+    ]
+    for first in range(0, options.steps, TURN):
+        for learner, batches in sides:
+            for _ in range(min(TURN, options.steps - first)):
+                timed = first >= WARM_UP * TURN
+                start = time.perf_counter()
+                batch = next(batches)
+                learner.seconds += (time.perf_counter() - start) * (timed and learner is ours)
+                learner.step(batch, timed)
+        if ours.samples:
+            print(f"step {first + TURN}: {ours.speed:.2f} and {plain.speed:.2f} samples/s", flush=True)
+    rows = [{"name": "training speed", "ours": ours.speed, "peer": plain.speed, "unit": "samples/s"}]
+    if not options.no_wer:
+        rates = [error_rate(learner, sets["test"]) for learner in (ours, plain)]
+        rows.append({"name": "WER after as many rows", "ours": rates[0], "peer": rates[1], "unit": "%"})
+    for row in rows:
+        row["ratio"] = row["ours"] / row["peer"]
+        print(f"{row['name']}: {row['ours']:.2f} against {row['peer']:.2f} {row['unit']}, ratio {row['ratio']:.2f}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Kill a real training at three random moments and resume it: `python benchmarks/killed.py --data DIR --out FOLDER`.
+
+It trains once unbroken, and once with SIGKILL sent after random times, and compares the losses, the transcripts and
+the weights. The options after `--` go to both trainings.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+KILLS = 3
+ROOT = Path(__file__).parent.parent
+
+
+def start(data: Path, out: Path, more: list[str]) -> subprocess.Popen:
+    """Starts a training, or goes on with the one in `out`."""
+    tables = [str(data / f"{name}.csv") for name in ("train", "test")]
+    command = [sys.executable, "-m", "finetune", "whisper", *tables, "--out", str(out), "--resume", *more]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def finish(process: subprocess.Popen) -> None:
+    """Waits for a training's end, and stops where it failed."""
+    if process.wait():
+        sys.exit(f"Error: the training ended with {process.returncode}; run it by hand to see why.")
+
+
+def main() -> None:
+    """Trains both ways and prints what differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the folder that benchmarks/es_mx.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="an empty folder for both trainings")
+    parser.add_argument("--seed", type=int, default=None, help="of the moments; by default another each time")
+    options, more = parser.parse_known_args()
+    more = [argument for argument in more if argument != "--"]
+    if "--model" not in more:
+        sys.path.insert(0, str(ROOT))
+        from hfpipe import offline_repo
+
+        more += ["--model", offline_repo()]
+    data, whole, killed = options.data.resolve(), options.out.resolve() / "whole", options.out.resolve() / "killed"
+    begun = time.monotonic()
+    finish(start(data, whole, more))
+    length = time.monotonic() - begun
+    print(f"unbroken: {length:.0f} s", flush=True)
+    chance = random.Random(options.seed)
+    for kill in range(1, KILLS + 1):
+        process = start(data, killed, more)
+        moment = chance.uniform(0.15, 0.75) * length
+        try:
+            process.wait(moment)
+            print(f"kill {kill}: it had ended before {moment:.0f} s", flush=True)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            saved = sorted(path.name for path in killed.glob("checkpoints/checkpoint-*"))
+            print(f"kill {kill}: after {moment:.0f} s, with {', '.join(saved) or 'no checkpoint'}", flush=True)
+    finish(start(data, killed, more))
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
+    rates = [report["after"]["test"]["wer"] for report in reports]
+    curves = [[float(entry["loss"]) for entry in report["history"] if "loss" in entry] for report in reports]
+    weights = [load_file(folder / "model.safetensors") for folder in (whole, killed)]
+    furthest = max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
+    print(f"WER unbroken {rates[0]:.3f} %, killed {rates[1]:.3f} %; loss curves equal: {curves[0] == curves[1]}")
+    print(f"transcripts equal: {reports[0]['transcripts'] == reports[1]['transcripts']}; weights differ by {furthest}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Write a trained Whisper's model card, with its word and letter error rates where the Hub shows them."""
+
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from .data import is_table
+from .report import verdict, write_text
+
+OPENAI = ("openai/whisper-", "apache-2.0")  # what the ids of OpenAI's Whispers begin with, and their licence
+TASK = "automatic-speech-recognition"
+
+BODY = """
+# {title}
+
+{model} fine-tuned for `{language}` with hfpipe's `finetune`: method {method}, {rows} rows, {hours:.2f} hours.
+
+{verdict}
+
+{limits}
+
+```python
+from transformers import pipeline
+
+asr = pipeline("automatic-speech-recognition", model="{name}")
+print(asr("audio.wav")["text"])
+```
+
+All figures, the worst utterances and the options are in [report.md](report.md); what was dropped from the data is in
+[data.md](data.md).
+"""
+
+
+def write_card(report: dict, folder: Path) -> None:
+    """Writes `README.md`: what was trained on what, and the test's error rates as the Hub's `model-index`."""
+    write_text(folder / "README.md", str(make_card(report, folder.name)))
+
+
+def base_of(model: str) -> dict:
+    """Finds what a card says of the model that was trained on: its id on the Hub, and its licence; None if unknown.
+
+    Args:
+        model: a folder, whose own card is read, or a Hub id.
+    """
+    name = model.partition("@")[0]
+    if Path(name).is_dir():
+        card = Path(name, "README.md")
+        data = ModelCard.load(card).data if card.is_file() else None
+        return {"base_model": getattr(data, "base_model", None), "license": getattr(data, "license", None)}
+    if name.startswith(OPENAI[0]):
+        return {"base_model": name, "license": OPENAI[1]}
+    try:
+        return {"base_model": name, "license": ModelCard.load(name).data.license}
+    except (OSError, ValueError):  # the Hub's errors are OSErrors
+        return {"base_model": name, "license": None}
+
+
+def make_card(report: dict, name: str) -> ModelCard:
+    """Makes the model card of a training's report.
+
+    Args:
+        name: what the model is called.
+    """
+    options, found = report["options"], report["after"]["test"]
+    trained_on = options["train"].partition(":")[0]
+    dataset = {"task_type": TASK, **_dataset(options["test"] or options["train"])}
+    results = [
+        EvalResult(metric_type=kind, metric_name=label, metric_value=round(found[key], 2), **dataset)
+        for kind, label, key in (
+            ("wer", "WER, normalised", "wer"),
+            ("wer", "WER, raw", "wer_raw"),
+            ("cer", "CER, normalised", "cer"),
+        )
+    ]
+    data = ModelCardData(
+        language=options["language"],
+        license=report["base"]["license"],
+        library_name="transformers",
+        pipeline_tag=TASK,
+        base_model=report["base"]["base_model"],
+        datasets=[trained_on] if _is_hub_id(trained_on) and not is_table(trained_on) else None,
+        metrics=["wer", "cer"],
+        tags=["whisper", "hfpipe"],
+        model_name=name,
+        eval_results=results,
+        ignore_metadata_errors=False,
+    )
+    used = report["data"]["train"]
+    body = BODY.format(
+        title=name,
+        name=options["push_to_hub"] or name,
+        model=options["model"],
+        language=options["language"],
+        method=options["method"],
+        rows=report["rows"]["train"] or used["rows"],
+        hours=used["hours"],
+        verdict=verdict(report),
+        limits=_limits(report),
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
+
+
+def _dataset(source: str) -> dict:
+    """Says what was tested on, in the words of the Hub's `model-index`."""
+    name, config, split = (*source.split(":"), "", "")[:3]
+    if is_table(source) or not _is_hub_id(name):
+        return {"dataset_name": Path(name).name, "dataset_type": "csv", "dataset_split": "test"}
+    return {
+        "dataset_name": name,
+        "dataset_type": name,
+        "dataset_config": config or None,
+        "dataset_split": split or "train",
+    }
+
+
+def _limits(report: dict) -> str:
+    """Says what was looked at for forgetting, and what wasn't."""
+    names = [name for name in report["gain"] if name != "test"]
+    if not names:
+        return "Whether it has forgotten other languages or long audio was not looked at."
+    said = [
+        f"{name}: {report['before'][name]['wer']:.1f} % before, {report['after'][name]['wer']:.1f} % after"
+        for name in names
+    ]
+    return f"Word error rates of what it might have forgotten: {'; '.join(said)}."
+
+
+def _is_hub_id(model: str) -> bool:
+    if "/" not in model or Path(model).exists():  # a name alone is a folder's, or what is left of a path
+        return False
+    try:
+        validate_repo_id(model.partition("@")[0])
+    except HFValidationError:
+        return False
+    return True

@@ -1,0 +1,210 @@
+"""Decide what each training step hears, and turn its rows into features and labels when they are needed."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import soxr
+import torch
+from torch.utils.data import Dataset, IterableDataset, Sampler
+from transformers import WhisperProcessor
+from transformers.models.whisper.modeling_whisper import shift_tokens_right
+
+from hfpipe.audio import SAMPLING_RATE
+
+from .data import Row, load
+from .whisper import FULL_WINDOW, features_of, window_for
+
+IGNORED = -100  # labels that the loss leaves out
+BUCKET = 64  # optimiser steps whose rows are sorted by length together
+JITTER = 0.1  # of the lengths while they are sorted, so that a small set doesn't give the same batches each time
+SPEEDS = (0.9, 1.1)  # as Kaldi's speed perturbation (Ko et al. 2015)
+NOISE_LEVELS = (10.0, 30.0)  # dB under the speech
+TIMESTAMP_STEP = 0.02  # seconds
+
+
+class Draw(NamedTuple):
+    """What one row is in one step: which row, in a window of how many seconds, with which seed for its chances."""
+
+    index: int
+    window: float
+    seed: int
+
+
+class Course(Sampler):
+    """The whole training as one sequence of draws, the same for the same seed however it is cut or resumed.
+
+    Rows are shuffled anew each time round. Those of `BUCKET` steps are then sorted by length, so that a step's rows
+    have about the same and its window can be short, and the steps shuffled. A share of the steps keeps the full
+    window, so that the model goes on hearing it well.
+    """
+
+    def __init__(self, seconds: list[float], rows_per_step: int, steps: int, seed: int, full_windows: float):
+        self.seconds = seconds
+        self.rows_per_step = rows_per_step
+        self.steps = steps
+        self.seed = seed
+        self.full_windows = full_windows
+
+    def __len__(self) -> int:
+        return self.steps * self.rows_per_step
+
+    def __iter__(self) -> Iterator[Draw]:
+        chance = random.Random(self.seed)
+        rows, step = self._rows(chance), 0
+        while step < self.steps:
+            bucket = [next(rows) for _ in range(BUCKET * self.rows_per_step)]
+            for part in _steps(bucket, self.seconds.__getitem__, self.rows_per_step, chance)[: self.steps - step]:
+                window = _window(max(self.seconds[i] for i in part), self.full_windows, chance)
+                for place, i in enumerate(part):
+                    yield Draw(i, window, hash((self.seed, step, place)))
+                step += 1
+
+    def _rows(self, chance: random.Random) -> Iterator[int]:
+        while True:
+            order = list(range(len(self.seconds)))
+            chance.shuffle(order)
+            yield from order
+
+
+class Utterances(Dataset):
+    """Rows by draw: `utterances[draw]` is the row and the draw, which the collator turns into a batch."""
+
+    def __init__(self, rows: list[Row]):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: Draw) -> tuple[Row, Draw]:
+        return self.rows[draw.index], draw
+
+
+class Stream(IterableDataset):
+    """Rows as they come from a dataset that isn't on disk, sorted by length within a buffer of `BUCKET` steps.
+
+    Args:
+        open_rows: gives the usable rows from the first on; is called again when they are over.
+    """
+
+    def __init__(self, open_rows: Callable[[], Iterator[Row]], rows_per_step: int, seed: int, full_windows: float):
+        self.open_rows = open_rows
+        self.rows_per_step = rows_per_step
+        self.seed = seed
+        self.full_windows = full_windows
+
+    def __iter__(self) -> Iterator[tuple[Row, Draw]]:
+        chance, step, buffer = random.Random(self.seed), 0, []
+        while True:
+            for row in self.open_rows():
+                buffer.append(row)
+                if len(buffer) < BUCKET * self.rows_per_step:
+                    continue
+                for part in _steps(buffer, lambda row: row.seconds, self.rows_per_step, chance):
+                    window = _window(max(row.seconds for row in part), self.full_windows, chance)
+                    for place, row in enumerate(part):
+                        yield row, Draw(place, window, hash((self.seed, step, place)))
+                    step += 1
+                buffer = []
+            if not step and not buffer:
+                raise ValueError("the dataset gave no row that can be used; see what was dropped in the report.")
+
+
+class Collator:
+    """Turns rows and draws into a batch: features (rows, mels, frames), decoder inputs and labels (rows, tokens).
+
+    The labels begin with the language and end with the end of text; the start token is only in the decoder's inputs.
+
+    Args:
+        language: ISO 639-1 code of what is said.
+        timestamps: the share of rows whose text stands between timestamps, so that long audio goes on working.
+        noise: whether some rows get white noise 10 to 30 dB under the speech.
+        speed: whether some rows are said up to a tenth slower or faster.
+        features: gives a row's features for a window where they were made before; None makes them of its audio.
+    """
+
+    def __init__(
+        self,
+        processor: WhisperProcessor,
+        start_token: int,
+        language: str | None,
+        *,
+        timestamps: float = 0.0,
+        noise: bool = False,
+        speed: bool = False,
+        features: Callable[[Row, float], torch.Tensor] | None = None,
+    ):
+        self.processor = processor
+        self.start_token = start_token
+        self.language = language
+        self.timestamps = timestamps
+        self.noise = noise
+        self.speed = speed
+        self.features = features
+
+    def __call__(self, items: list[tuple[Row, Draw]]) -> dict[str, torch.Tensor]:
+        window = items[0][1].window
+        features, waveforms, labels = [], [], []
+        for row, draw in items:
+            chance = np.random.default_rng(abs(draw.seed))
+            seconds = row.seconds
+            if self.features:
+                features.append(self.features(row, window))
+            else:
+                waveforms.append(self._augment(load(row), chance, window))
+                seconds = len(waveforms[-1]) / SAMPLING_RATE
+            timed = chance.random() < self.timestamps
+            labels.append(label(self.processor, row.sentence, self.language, seconds if timed else None))
+        made = torch.stack(features) if features else features_of(self.processor, waveforms, window)
+        return {"input_features": made, **self._pad(labels)}
+
+    def _pad(self, labels: list[list[int]]) -> dict[str, torch.Tensor]:
+        padded = torch.full((len(labels), max(map(len, labels))), IGNORED)
+        for row, ids in zip(padded, labels, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        inputs = shift_tokens_right(padded, self.processor.tokenizer.pad_token_id, self.start_token)
+        return {"decoder_input_ids": inputs, "labels": padded}
+
+    def _augment(self, samples: np.ndarray, chance: np.random.Generator, window: float) -> np.ndarray:
+        if self.speed and chance.random() < 0.5:
+            faster = soxr.resample(samples, SAMPLING_RATE, SAMPLING_RATE / chance.uniform(*SPEEDS))
+            samples = faster if len(faster) <= window * SAMPLING_RATE else samples
+        if self.noise and chance.random() < 0.5:
+            level = np.sqrt(np.mean(samples**2)) / 10 ** (chance.uniform(*NOISE_LEVELS) / 20)
+            samples = samples + chance.normal(0, max(level, 1e-9), len(samples)).astype(np.float32)
+        return samples.astype(np.float32, copy=False)
+
+
+def label(processor: WhisperProcessor, sentence: str, language: str | None, seconds: float | None = None) -> list[int]:
+    """Turns a sentence into the tokens that the decoder should write: language, task, text, end.
+
+    Args:
+        language: ISO 639-1 code; None for a Whisper of English alone, which writes neither language nor task.
+        seconds: the length of the audio, to put the text between timestamps; None says that there are none.
+    """
+    tokenizer = processor.tokenizer
+    marks = [] if language is None else [f"<|{language}|>", "<|transcribe|>"]
+    text = tokenizer(" " + sentence.strip(), add_special_tokens=False).input_ids  # Whisper writes a space first
+    if seconds is None:
+        marks.append("<|notimestamps|>")
+    else:
+        end = min(round(seconds / TIMESTAMP_STEP) * TIMESTAMP_STEP, FULL_WINDOW)
+        first, last = tokenizer.convert_tokens_to_ids(["<|0.00|>", f"<|{end:.2f}|>"])
+        text = [first, *text, last]
+    return [*tokenizer.convert_tokens_to_ids(marks), *text, tokenizer.eos_token_id]
+
+
+def _steps(bucket: list, length: Callable, size: int, chance: random.Random) -> list[list]:
+    """Cuts a bucket, sorted by length, into steps of `size` rows, in a random order."""
+    bucket = sorted(bucket, key=lambda item: length(item) * chance.uniform(1 - JITTER, 1 + JITTER))
+    steps = [bucket[start : start + size] for start in range(0, len(bucket), size)]
+    chance.shuffle(steps)
+    for step in steps:
+        chance.shuffle(step)
+    return steps
+
+
+def _window(seconds: float, full_windows: float, chance: random.Random) -> float:
+    full = chance.random() < full_windows
+    return FULL_WINDOW if full else window_for(seconds)
