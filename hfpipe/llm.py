@@ -1,5 +1,6 @@
 """Answer a question in text, with a local chat model or a text2text model behind one call."""
 
+import copy
 import json
 import os
 import re
@@ -8,11 +9,13 @@ from pathlib import Path
 import psutil
 import torch
 from jinja2 import TemplateError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from .hub import WITHOUT_HUB, check_reachable
 from .parts import is_out_of_memory, refuse_missing
+from .precision import convert_linears, resolve_precision, widen_rest
 from .sentences import cut_at_sentence
 
 MAX_NEW_TOKENS = 128  # about three spoken sentences
@@ -22,6 +25,11 @@ SYSTEM_PROMPTS = {  # a small model obeys best in the language that it is to ans
 }
 OTHER_SYSTEM_PROMPT = "Answer in {}, in one to three sentences, directly and kindly. It will be read aloud."
 QUESTION_AND_ANSWER = {"es": ("Pregunta", "Respuesta")}
+REUSING = {  # the options of `generate` with which the last prompt's keys and values serve
+    *("max_new_tokens", "min_new_tokens", "pad_token_id", "eos_token_id", "suppress_tokens", "repetition_penalty"),
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "streamer", "stopping_criteria"),
+}
+PLACING = {"quantization_config", "device_map"}  # of the arguments for the model, those that leave it where it is put
 THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 
 
@@ -43,12 +51,15 @@ class LLM:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.stored_dtype = stored_dtype or model.dtype
+        self._kept = None  # tokens of the last prompt and answer, and their keys and values
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right" if model.config.is_encoder_decoder else "left"
 
     @classmethod
-    def from_pretrained(cls, name_or_path, revision=None, token=None, device=None, dtype=None, **model_kwargs):
+    def from_pretrained(
+        cls, name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto", **model_kwargs
+    ):
         """Loads the model and tokenizer of a folder or a Hub id; code in them is never run.
 
         Args:
@@ -56,15 +67,24 @@ class LLM:
             revision: branch, tag or commit of a Hub id.
             token: for a private or gated Hub id.
             device: where the model goes; None is the CPU.
-            dtype: None is the dtype that the weights were saved in, or float32 on a CPU where that is faster.
+            dtype: of the weights; None is the one that they were saved in.
+            precision: in which the linear layers compute, one of `precision.PRECISIONS`. "auto" is what is fastest on
+                this CPU; on a GPU, with a `dtype` or with quantised or placed weights it is what they are in.
             **model_kwargs: for the model's own `from_pretrained`: `quantization_config`, `device_map` (then `device`
                 is left unused), `attn_implementation` ...
 
         Raises:
             OSError: nothing loadable there, or damaged; the message says what to give instead.
+            ValueError: no such precision, or not on this device or with these weights.
         """
         name = os.fspath(name_or_path)
         device = torch.device(device or "cpu")
+        placed = sorted(PLACING & model_kwargs.keys())
+        if placed and precision != "auto":
+            raise ValueError(
+                f"precision={precision!r} can't be had together with {placed[0]}=; leave one of them out."
+            )
+        resolved = resolve_precision(precision, device)
         check_reachable(name, revision, "llm")
         source = {"revision": revision, "token": token, "trust_remote_code": False}
         if "quantization_config" in model_kwargs:  # quantised weights can't be moved later
@@ -88,19 +108,21 @@ class LLM:
             ) from error
         refuse_missing(name, {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
         stored_dtype = model.dtype
-        if dtype is None and device.type == "cpu" and not model_kwargs:
-            model = _widen_for_cpu(model)
+        if not placed and (precision != "auto" or (dtype is None and device.type == "cpu")):
+            model = _compute_in(model, resolved, device, is_asked=precision != "auto")
         return cls(model, tokenizer, stored_dtype).to(device)
 
     def save_pretrained(self, folder) -> None:
         """Writes the model, as safetensors, and its tokenizer to a folder that `from_pretrained` reads."""
-        if self.stored_dtype == self.model.dtype:
+        state = self.model.state_dict()
+        if all(tensor.dtype == self.stored_dtype for tensor in state.values() if tensor.is_floating_point()):
             self.model.save_pretrained(folder)
         else:  # it was widened to compute, and is written as it came
             narrow = {}  # by storage, so that tied weights stay tied
-            for tensor in self.model.state_dict().values():
-                narrow.setdefault(tensor.data_ptr(), tensor.to(self.stored_dtype))
-            state = {name: narrow[tensor.data_ptr()] for name, tensor in self.model.state_dict().items()}
+            for tensor in state.values():
+                kept = tensor.to(self.stored_dtype) if tensor.is_floating_point() else tensor
+                narrow.setdefault(tensor.data_ptr(), kept)
+            state = {name: narrow[tensor.data_ptr()] for name, tensor in state.items()}
             self.model.save_pretrained(folder, state_dict=state)
             config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
             config["dtype"] = str(self.stored_dtype).removeprefix("torch.")
@@ -148,11 +170,32 @@ class LLM:
         self._check_length(inputs["input_ids"].shape[1], max_new_tokens)
         options = {"max_new_tokens": max_new_tokens, "do_sample": False, **generate_kwargs}
         with torch.inference_mode():
-            output = self.model.generate(**inputs, pad_token_id=self.tokenizer.pad_token_id, **options)
+            output = self._generate(inputs, options)
         if not self.model.config.is_encoder_decoder:
             output = output[:, inputs["input_ids"].shape[1] :]
         answers = [self._finish(tokens, text, language) for tokens, text in zip(output, questions, strict=True)]
         return answers[0] if isinstance(question, str) else answers
+
+    def _generate(self, inputs, options: dict) -> torch.Tensor:
+        """Generates tokens; a prompt that begins like the last one takes the keys and values of that over.
+
+        Those of one prompt and its answer are kept, so that the instruction and a history that grows are read once.
+        Kept tensors are never changed: a call takes a crop of them, and appending to that makes new ones. So threads
+        need no lock, and at worst one of them keeps nothing.
+        """
+        options = {"pad_token_id": self.tokenizer.pad_token_id, **options}
+        prompt = inputs["input_ids"]
+        beams = self.model.generation_config.num_beams or 1
+        if self.model.config.is_encoder_decoder or len(prompt) > 1 or beams > 1 or options.keys() - REUSING:
+            return self.model.generate(**inputs, **options)
+        reused = {}
+        if self._kept is not None:
+            cache = _crop(*self._kept, prompt[0])
+            reused = {"past_key_values": cache} if cache is not None else {}
+        output = self.model.generate(**inputs, **options, **reused, return_dict_in_generate=True)
+        cache = output.past_key_values
+        self._kept = (output.sequences[0, : cache.get_seq_length()], cache) if _is_croppable(cache) else None
+        return output.sequences
 
     def _prompt(self, question: str, system_prompt: str, history: list, language: str) -> str:
         if self.model.config.is_encoder_decoder:
@@ -204,18 +247,42 @@ def default_system_prompt(language: str) -> str:
     return SYSTEM_PROMPTS.get(language, OTHER_SYSTEM_PROMPT.format(name))
 
 
-def _widen_for_cpu(model):
-    """Makes 16-bit weights float32 where the CPU can't multiply them as they are, if memory allows.
+def _compute_in(model, precision: str, device: torch.device, is_asked: bool):
+    """Puts a model's layers into a precision, and what lies between them on a CPU into float32.
 
     Without AVX-512 or AMX, torch 2.11 took 7 times as long for a prompt in bfloat16 as in float32 (AMD EPYC, AVX2).
     """
-    can = torch.cpu.get_capabilities()
-    multiplies = {
-        torch.bfloat16: can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"),
-        torch.float16: can.get("avx512_fp16") or can.get("amx_fp16") or can.get("fp16"),
-    }
-    room = psutil.virtual_memory().available / 2
-    return model if multiplies.get(model.dtype, True) or model.num_parameters() * 4 > room else model.float()
+    if device.type != "cpu":
+        return model.to(getattr(torch, precision))
+    if precision == "float32":
+        has_room = model.num_parameters() * 4 <= psutil.virtual_memory().available / 2
+        return model.float() if is_asked or has_room else model
+    return widen_rest(convert_linears(model, precision, digits=2))
+
+
+def _is_croppable(cache) -> bool:
+    """Tells whether a cache holds all keys and values of one sequence, so that any end of it can be cut off."""
+    return type(cache) is DynamicCache and all(
+        type(layer) is DynamicLayer
+        or (type(layer) is DynamicSlidingWindowLayer and layer.get_seq_length() < layer.sliding_window)
+        for layer in cache.layers
+    )
+
+
+def _crop(tokens: torch.Tensor, cache: DynamicCache, prompt: torch.Tensor) -> DynamicCache | None:
+    """Gives the keys and values of the tokens that a prompt shares with the kept ones; None where there are none.
+
+    The prompt's last token is left to be read: what follows it is asked for.
+    """
+    length = min(len(tokens), len(prompt) - 1)
+    differ = (tokens[:length] != prompt[:length]).nonzero()
+    shared = int(differ[0]) if len(differ) else length
+    if shared == 0:
+        return None
+    cache = copy.copy(cache)
+    cache.layers = [copy.copy(layer) for layer in cache.layers]
+    cache.crop(shared - len(tokens))
+    return cache
 
 
 def _check_history(history) -> list[dict]:

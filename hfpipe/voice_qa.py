@@ -11,7 +11,7 @@ from huggingface_hub import CommitInfo
 from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
-from .asr import transcribe
+from .asr import prepare_whisper, transcribe
 from .audio import load_question, load_reference
 from .hub import DEFAULT_WHISPER, split_revision
 from .llm import LLM
@@ -42,6 +42,8 @@ class VoiceQAPipeline(Pipeline):
             object with a `sampling_rate`, called as `tts(text, language=, speaker_wav=)`, that gives a waveform. It
             may say its `languages`, and whether it `clones`.
         dtype: the dtype of the weights; "auto" or None is the one that they were saved in.
+        precision: in which the models compute: "auto" is what is fastest here, or what `dtype` says; "float32",
+            "bfloat16", "float16" and "int8" force one. What is saved stays as it was.
         llm_device, tts_device: where a part computes; None is the pipeline's `device`.
         llm_model_kwargs: for the LLM's `from_pretrained`: `quantization_config`, `attn_implementation` ... What
             `pipeline(model_kwargs=)` and `device_map=` say is taken for the LLM as well, where this doesn't say
@@ -68,6 +70,7 @@ class VoiceQAPipeline(Pipeline):
         llm=None,
         tts=None,
         dtype=None,
+        precision="auto",
         llm_device=None,
         tts_device=None,
         llm_model_kwargs=None,
@@ -97,10 +100,13 @@ class VoiceQAPipeline(Pipeline):
         self.sources = {"whisper": whisper}  # by part, where it was loaded from; none for an object
 
         dtype = dtype if isinstance(dtype, torch.dtype) else None
+        if dtype is None or precision != "auto":
+            prepare_whisper(self.model, precision)
         shared = {name: value for name, value in given.get("model_kwargs", {}).items() if name in SHARED}
         if llm_device is not None or not isinstance(shared.get("device_map"), str):
             shared.pop("device_map", None)  # a map of the Whisper's own layers is not the LLM's
-        options = {"device": llm_device or self.device, "dtype": dtype, **shared, **(llm_model_kwargs or {})}
+        options = {"device": llm_device or self.device, "dtype": dtype, "precision": precision}
+        options |= {**shared, **(llm_model_kwargs or {})}
         self.llm = self._load_part("llm", llm, LLM.from_pretrained, options)
         self.tts = self._load_part("tts", tts, load_tts, {"device": tts_device or self.device, "dtype": dtype})
         if tts is None:

@@ -1,22 +1,31 @@
 """Short windows hear what the full one hears, and give way to it when they go wrong."""
 
+import logging
+import re
+
 import numpy as np
 import pytest
 import torch
 from conftest import EXAMPLES
-from transformers import pipeline
+from transformers import AutoModelForSpeechSeq2Seq, pipeline
 
 import hfpipe
 from hfpipe import asr as hearing
-from hfpipe.asr import encode, transcribe, went_wrong
+from hfpipe.asr import decode, encode, prepare_whisper, repeats_itself, transcribe
 from hfpipe.audio import load_question
+from hfpipe.precision import ON_CPU, resolve_precision, trial_seconds
 
 SPANISH = {"generate_kwargs": {"task": "transcribe", "language": "es", "num_beams": 1}}
+AVAILABLE = [precision for precision in ON_CPU if trial_seconds(precision) is not None]
 
 
 @pytest.fixture(scope="module")
 def asr(tiny_whisper):
-    return pipeline("automatic-speech-recognition", model=str(tiny_whisper), device="cpu")
+    asr = pipeline("automatic-speech-recognition", model=str(tiny_whisper), device="cpu")
+    attention = asr.model.get_decoder().layers[0].encoder_attn  # what is heard must show in the letters
+    attention.v_proj.weight.data *= 60
+    attention.out_proj.weight.data *= 60
+    return asr
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +49,85 @@ def test_a_short_window_is_short_and_leaves_the_model_as_it_was(asr, question, w
     assert asr(question.copy(), **SPANISH)["text"]
 
 
+def test_decoding_is_the_librarys_own(asr, question):
+    """Greedy and without timestamps, with each language; the tiny Whisper spells until its limit."""
+    for language in ("es", "en"):
+        options = {"task": "transcribe", "language": language, "num_beams": 1, "max_new_tokens": 30}
+        stock = [asr(audio.copy(), generate_kwargs=options)["text"] for audio in (question, question[:30_000])]
+        encoded = encode(asr, [question, question[:30_000]], 30)
+        assert decode(asr, encoded, [language] * 2, 30) == (stock, [True, True])
+        assert all(len(text) > 20 for text in stock)
+
+
 def test_a_text_that_runs_on_is_heard_again_in_full(asr, question):
-    """The tiny Whisper spells until its limit, so it always ends with what the stock pipeline says."""
-    stock = [asr(audio.copy(), **SPANISH)["text"] for audio in (question, question[:30_000])]
-    heard = transcribe(asr, [question, question[:30_000]], "es")
-    assert heard == [(text, "es") for text in stock]
+    questions = [question, question[:30_000]]
+    in_full, _ = decode(asr, encode(asr, questions, 30), ["es", "es"])
+    assert transcribe(asr, questions, "es") == [(text, "es") for text in in_full]
+    in_short, _ = decode(asr, encode(asr, questions, 5), ["es", "es"])
+    assert in_short != in_full
 
 
-def test_repetition_is_noticed(asr):
-    assert went_wrong("capital " * 40, asr.tokenizer, limit=10_000)
-    assert went_wrong("a" * 30, asr.tokenizer, limit=30)
-    assert not went_wrong("¿Cuál es la capital de Francia?", asr.tokenizer, limit=60)
+def test_a_text_that_ends_is_told_from_one_that_runs_on(asr, question, monkeypatch):
+    """Nothing but the end is left to say, though not as the first token."""
+    config = asr.model.generation_config
+    end, letter = config.eos_token_id, asr.tokenizer.convert_tokens_to_ids("a")
+    others = [token for token in range(asr.model.config.vocab_size) if token not in (end, letter)]
+    monkeypatch.setattr(config, "begin_suppress_tokens", [end])
+    monkeypatch.setattr(config, "suppress_tokens", others)
+    encoded = encode(asr, [question], 5)
+    assert decode(asr, encoded, ["es"], 1) == (["a"], [True])
+    ends = torch.tensor([end])
+    hook = asr.model.proj_out.register_forward_hook(lambda module, states, logits: logits.index_fill(2, ends, 9.0))
+    try:
+        assert decode(asr, encoded, ["es"], 5) == (["a"], [False])
+    finally:
+        hook.remove()
+
+
+def test_repetition_is_noticed():
+    assert repeats_itself("capital " * 40)
+    assert not repeats_itself("¿Cuál es la capital de Francia?")
+
+
+def test_an_unknown_language_is_refused(asr, question):
+    with pytest.raises(ValueError, match="doesn't know the language 'it'; it knows en, es, fr"):
+        transcribe(asr, [question], "it")
+
+
+def test_a_question_over_half_a_minute_is_heard_to_its_end(asr, question):
+    long = np.concatenate([question] * 12)
+    stock = asr(long.copy(), return_timestamps=True, **SPANISH)["text"]
+    assert transcribe(asr, [long, question], "es")[0] == (stock.strip(), "es")
+
+
+def test_nothing_is_warned_of_at_each_question(asr, question, caplog):
+    logger = logging.getLogger("transformers")
+    monkey = logger.propagate
+    logger.propagate = True
+    try:
+        transcribe(asr, [question], "es")
+        transcribe(asr, [question], None)
+    finally:
+        logger.propagate = monkey
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("precision", ["auto", *AVAILABLE])
+def test_a_prepared_whisper_stays_a_whisper(tiny_whisper, question, tmp_path, precision):
+    """What it hears is nearly the same; the stock pipeline runs on it, and it saves as it was."""
+    asr = pipeline("automatic-speech-recognition", model=str(tiny_whisper), device="cpu")
+    expected = {name: tensor.clone() for name, tensor in asr.model.state_dict().items()}
+    states = encode(asr, [question], 8).last_hidden_state
+    prepare_whisper(asr.model, precision)
+    prepare_whisper(asr.model, precision)  # a model that two pipelines share
+    left = any(isinstance(module, torch.nn.Linear) for module in asr.model.get_decoder().modules())
+    assert left == isinstance(asr.model.proj_out, torch.nn.Linear)
+    assert left == (resolve_precision(precision, "cpu") == "float32")
+    torch.testing.assert_close(encode(asr, [question], 8).last_hidden_state, states, atol=0.1, rtol=0)
+    assert asr(question.copy(), **SPANISH)["text"] and transcribe(asr, [question], "es")[0][0]
+    asr.model.save_pretrained(tmp_path)
+    again = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path).state_dict()
+    assert again.keys() == expected.keys() and all(torch.equal(again[name], expected[name]) for name in expected)
 
 
 def test_a_whisper_that_hears_english_alone_says_so(asr, question, monkeypatch):
@@ -61,7 +138,7 @@ def test_a_whisper_that_hears_english_alone_says_so(asr, question, monkeypatch):
 
 
 def test_no_word_is_an_error(asr, question, monkeypatch):
-    monkeypatch.setattr(hearing, "_listen", lambda *args, **options: [""])
+    monkeypatch.setattr(hearing, "decode", lambda *args: ([""], [False]))
     with pytest.raises(ValueError, match="no word"):
         transcribe(asr, [question], "es")
 
@@ -69,8 +146,10 @@ def test_no_word_is_an_error(asr, question, monkeypatch):
 @pytest.mark.offline
 def test_real_speech_in_every_window(question):
     asr = pipeline("automatic-speech-recognition", model=hfpipe.offline_repo(), device="cpu")
+    prepare_whisper(asr.model)
     silence = np.zeros(16_000, np.float32)
     for seconds in (0, 3, 5, 10, 15):
         padded = np.concatenate([question, *[silence] * seconds])
-        assert transcribe(asr, [padded], "es") == [("¿Cuál es la capital de Francia?", "es")]
+        [(text, _)] = transcribe(asr, [padded], "es")
+        assert re.findall(r"\w+", text.lower()) == ["cuál", "es", "la", "capital", "de", "francia"]
         assert transcribe(asr, [padded], None)[0][1] == "es"

@@ -1,11 +1,16 @@
 """Chat and text2text models answer behind one call; on tiny real models."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
-from conftest import save_tiny_chat
-from transformers import AutoModelForCausalLM
+from conftest import all_but_letters, save_tiny_chat
+from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
 from hfpipe.llm import LLM, default_system_prompt
+from hfpipe.precision import ON_CPU, Int8Linear, trial_seconds
+
+AVAILABLE = [precision for precision in ON_CPU if trial_seconds(precision) is not None]
 
 GEMMA_2 = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -18,7 +23,7 @@ DEAF_TO_SYSTEM = (
 
 @pytest.fixture(scope="module", params=["chat", "text2text"])
 def llm(request):
-    return LLM.from_pretrained(request.getfixturevalue(f"tiny_{request.param}"))
+    return LLM.from_pretrained(request.getfixturevalue(f"tiny_{request.param}"), precision="float32")
 
 
 def test_answers_with_text(llm):
@@ -35,7 +40,8 @@ def test_a_batch_answers_each_in_order(llm):
 def test_saved_and_loaded_answers_the_same(llm, tmp_path):
     llm.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").exists()
-    assert LLM.from_pretrained(tmp_path)("¿Qué?", max_new_tokens=8) == llm("¿Qué?", max_new_tokens=8)
+    again = LLM.from_pretrained(tmp_path, precision="float32")
+    assert again("¿Qué?", max_new_tokens=8) == llm("¿Qué?", max_new_tokens=8)
 
 
 def test_prompt_holds_instruction_history_and_question(llm):
@@ -109,16 +115,118 @@ def test_an_id_out_of_reach_says_what_to_give(monkeypatch):
         LLM.from_pretrained("google/flan-t5-base")
 
 
-def test_sixteen_bits_stay_where_the_cpu_multiplies_them(tiny_chat, tmp_path, monkeypatch):
+def test_weights_are_saved_in_the_dtype_that_they_came_in(tiny_chat, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tiny_chat).to(torch.bfloat16)
-    LLM(model, LLM.from_pretrained(tiny_chat).tokenizer).save_pretrained(tmp_path)
-    for capability, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=capability: {"avx512_bf16": able})
-        assert LLM.from_pretrained(tmp_path).model.dtype == dtype
-        assert LLM.from_pretrained(tmp_path, dtype=torch.bfloat16).model.dtype == torch.bfloat16
+    LLM(model, LLM.from_pretrained(tiny_chat).tokenizer).save_pretrained(tmp_path / "came")
+    for precision in ("auto", *AVAILABLE):
+        llm = LLM.from_pretrained(tmp_path / "came", precision=precision)
+        llm("¿Qué?", max_new_tokens=4)
+        llm.save_pretrained(tmp_path / precision)
+        again = AutoModelForCausalLM.from_pretrained(tmp_path / precision)
+        assert again.dtype == torch.bfloat16
+        assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
+
+
+def test_a_dtype_wins_over_auto_and_a_precision_over_both(tiny_chat):
+    def linear(**options):
+        return LLM.from_pretrained(tiny_chat, **options).model.model.layers[0].mlp.up_proj
+
+    assert type(linear(dtype=torch.bfloat16)) is torch.nn.Linear
+    assert linear(dtype=torch.bfloat16).weight.dtype == torch.bfloat16
+    assert type(linear(precision="float32")) is torch.nn.Linear
+    if "int8" in AVAILABLE:
+        assert isinstance(linear(dtype=torch.bfloat16, precision="int8"), Int8Linear)
+        assert isinstance(LLM.from_pretrained(tiny_chat, precision="int8").model.lm_head, Int8Linear)
+    with pytest.raises(ValueError, match="precision='float32' can't be had together with device_map="):
+        LLM.from_pretrained(tiny_chat, precision="float32", device_map="cpu")
+    with pytest.raises(ValueError, match="precision is 'int3'; valid is auto"):
+        LLM.from_pretrained(tiny_chat, precision="int3")
 
 
 def test_default_instruction_names_the_language():
     assert "español" in default_system_prompt("es")
     assert "English" in default_system_prompt("en")
     assert "French" in default_system_prompt("fr")
+
+
+CONVERSATION = [
+    {"role": "user", "content": "¿Quién pintó Las Meninas?"},
+    {"role": "assistant", "content": "Velázquez."},
+]
+
+
+def calls(llm):
+    """Asks things that share a beginning with what was asked before: all, much, little or none of it."""
+    for question in ("¿Qué hora es?", "¿Qué hora es?", "¿Qué hora será?", "¿Y?", "", "¿Qué hora es hoy en Bogotá?"):
+        yield llm(question, max_new_tokens=6)
+    yield llm("What?", language="en", max_new_tokens=6)
+    history = []
+    for turn in CONVERSATION * 2:
+        history.append(turn)
+        yield llm("¿Y luego?", history=history, max_new_tokens=6)
+    yield llm(["¿Qué hora es?", "¿Y?"], max_new_tokens=6)
+    yield llm("¿Qué hora es?", system_prompt="", max_new_tokens=6)
+    yield llm("¿Qué hora es?", max_new_tokens=6, num_beams=2)
+    yield llm("¿Qué hora es?", max_new_tokens=6)
+
+
+def test_answers_are_the_same_with_and_without_what_was_kept(llm, monkeypatch):
+    kept = list(calls(llm))
+    monkeypatch.setattr("hfpipe.llm._is_croppable", lambda cache: False)
+    llm._kept = None
+    assert kept == list(calls(llm)) and llm._kept is None
+
+
+@pytest.mark.parametrize("kind", ["sliding", "hybrid"])
+def test_a_window_of_attention_is_kept_while_nothing_has_left_it(tmp_path, tiny_chat, kind):
+    """Gemma 3's layers see the last tokens alone; what has left them can't be read back."""
+    tokenizer = LLM.from_pretrained(tiny_chat).tokenizer
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1}
+    layers = ["sliding_attention"] * 2 if kind == "sliding" else ["sliding_attention", "full_attention"]
+    config = Gemma3TextConfig(
+        vocab_size=len(tokenizer), head_dim=8, num_hidden_layers=2, layer_types=layers, sliding_window=300, **sizes
+    )
+    model = Gemma3ForCausalLM(config)
+    model.generation_config.suppress_tokens = all_but_letters(len(tokenizer), set())
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    llm = LLM(model, tokenizer)
+    short, long = "¿Qué hora es?", "a" * 400
+    questions = [short, short + " Di.", long, long + "b", short, long]
+    fresh = []
+    for question in questions:
+        llm._kept = None
+        fresh.append(llm(question, max_new_tokens=8))
+    kept = []
+    for question in questions:
+        kept.append(llm(question, max_new_tokens=8))
+        assert (llm._kept is None) == (question.startswith(long))
+    assert kept == fresh
+
+
+def test_a_prompt_that_begins_like_the_last_is_read_from_where_it_differs(tiny_chat):
+    llm = LLM.from_pretrained(tiny_chat, precision="float32")
+    read = []
+    llm.model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    llm("¿Qué hora es?", max_new_tokens=4)
+    whole = read[0]
+    assert read == [whole, 1, 1, 1]
+    read.clear()
+    llm("¿Qué hora es?", max_new_tokens=4)
+    assert read == [1, 1, 1, 1]
+    read.clear()
+    llm("¿Qué día es?", max_new_tokens=4)
+    assert read == [len("día es?\n<assistant>".encode()), 1, 1, 1] and read[0] < whole
+    kept, _ = llm._kept
+    prompt = llm._prompt("¿Qué día es?", default_system_prompt("es"), [], "es")
+    assert len(kept) == len(prompt.encode()) + 3  # one prompt and one answer, and no more
+
+
+def test_threads_do_not_disturb_each_other(tiny_chat):
+    llm = LLM.from_pretrained(tiny_chat, precision="float32")
+    questions = [f"¿Qué hora es en {place}?" for place in ("Lima", "Quito", "La Paz", "Bogotá", "México")] * 4
+    expected = [llm(question, max_new_tokens=8) for question in questions]
+    with ThreadPoolExecutor(5) as pool:
+        assert list(pool.map(lambda question: llm(question, max_new_tokens=8), questions)) == expected
