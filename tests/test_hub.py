@@ -44,7 +44,8 @@ model-index:
 
 
 @pytest.fixture
-def hub(tmp_path):
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path / "cache"))
     with LoopbackHub(tokens={ANA: "ana", "hf_bob": "bob"}) as hub, point_client_at(hub.url, tmp_path / "home"):
         yield hub
 
