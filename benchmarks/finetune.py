@@ -72,9 +72,7 @@ class Learner:
 def our_batches(learner: Learner, rows: list[Row], size: int, steps: int):
     """Gives our batches, made from the files as they are asked for."""
     options = Options(train="-")
-    collate = Collator(
-        learner.processor, learner.whisper.config.decoder_start_token_id, LANGUAGE, timestamps=options.timestamps
-    )
+    collate = Collator(learner.processor, learner.whisper.config, LANGUAGE, timestamps=options.timestamps)
     draws = list(Course([row.seconds for row in rows], size, steps, options.seed, options.full_windows))
     data = Utterances(rows)
     for start in range(0, len(draws), size):
@@ -85,7 +83,7 @@ def plain_batches(learner: Learner, rows: list[Row], size: int, steps: int):
     """Gives the plain recipe's batches, from features that are made before the first is asked for."""
     features = [features_of(learner.processor, [load(row)], FULL_WINDOW)[0] for row in rows]
     labels = [label(learner.processor, row.sentence, LANGUAGE) for row in rows]
-    pad = Collator(learner.processor, learner.whisper.config.decoder_start_token_id, LANGUAGE)._pad
+    pad = Collator(learner.processor, learner.whisper.config, LANGUAGE)._pad
     chance, order = random.Random(0), []
     for _ in range(steps):
         if len(order) < size:

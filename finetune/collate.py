@@ -8,12 +8,11 @@ import numpy as np
 import soxr
 import torch
 from torch.utils.data import Dataset, IterableDataset, Sampler
-from transformers import WhisperProcessor
+from transformers import WhisperConfig, WhisperProcessor
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from hfpipe.audio import SAMPLING_RATE
 
-from .check import MAX_TOKENS
 from .data import Row, load
 from .whisper import FULL_WINDOW, PREFIX, features_of, window_for
 
@@ -127,6 +126,7 @@ class Collator:
     The labels begin with the language and end with the end of text; the start token is only in the decoder's inputs.
 
     Args:
+        config: of the Whisper that learns.
         language: ISO 639-1 code of what is said.
         timestamps: the share of rows whose text stands between timestamps, so that long audio goes on working.
         noise: whether some rows get white noise 10 to 30 dB under the speech.
@@ -137,7 +137,7 @@ class Collator:
     def __init__(
         self,
         processor: WhisperProcessor,
-        start_token: int,
+        config: WhisperConfig,
         language: str | None,
         *,
         timestamps: float = 0.0,
@@ -146,7 +146,7 @@ class Collator:
         features: Callable[[Row, float], torch.Tensor] | None = None,
     ):
         self.processor = processor
-        self.start_token = start_token
+        self.config = config
         self.language = language
         self.timestamps = timestamps
         self.noise = noise
@@ -179,7 +179,7 @@ class Collator:
             samples = self._augment(load(row), chance, window)
             start = end + round(chance.uniform(*PAUSES) * SAMPLING_RATE) if spoken else 0
             tokens += len(label(self.processor, row.sentence, self.language))
-            if spoken and (start + len(samples) > window * SAMPLING_RATE or tokens > MAX_TOKENS):
+            if spoken and (start + len(samples) > window * SAMPLING_RATE or tokens > self.config.max_target_positions):
                 break
             pieces += [np.zeros(start - end, np.float32), samples]
             end = start + len(samples)
@@ -190,7 +190,7 @@ class Collator:
         padded = torch.full((len(labels), max(map(len, labels))), IGNORED)
         for row, ids in zip(padded, labels, strict=True):
             row[: len(ids)] = torch.tensor(ids)
-        inputs = shift_tokens_right(padded, self.processor.tokenizer.pad_token_id, self.start_token)
+        inputs = shift_tokens_right(padded, self.config.pad_token_id, self.config.decoder_start_token_id)
         return {"decoder_input_ids": inputs, "labels": padded}
 
     def _augment(self, samples: np.ndarray, chance: np.random.Generator, window: float) -> np.ndarray:

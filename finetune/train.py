@@ -111,7 +111,7 @@ def run(options: Options, whisper, processor, sets: Sets, say: Callable[[str], N
             shards.write(processor)
     collate = Collator(
         processor,
-        config.decoder_start_token_id,
+        config,
         language,
         timestamps=options.timestamps,
         noise=options.noise,

@@ -21,11 +21,12 @@ from hfpipe.asr import (
     detect_languages,
     repeats_itself,
 )
+from hfpipe.asr import MARGIN as HEARING_MARGIN
 from hfpipe.audio import SAMPLING_RATE
 from hfpipe.hub import check_reachable, split_revision
 
 FRAMES_PER_SECOND = 2 * POSITIONS_PER_SECOND  # of the log-mel features; the encoder halves them
-MARGIN = 1.0  # seconds of silence that a short window leaves after the speech, at least
+MARGIN = 1.0  # seconds of silence, at least, that a short window leaves after the speech while a model learns
 PREFIX = 4  # tokens before the text: start, language, task, no timestamps
 WINDOW_STEP = 0.5  # seconds between the lengths of windows
 
@@ -75,9 +76,9 @@ def hear_any_window(whisper: WhisperForConditionalGeneration) -> None:
     encoder.register_forward_pre_hook(fit, with_kwargs=True)
 
 
-def window_for(seconds: float) -> float:
+def window_for(seconds: float, margin: float = MARGIN) -> float:
     """Gives the seconds of the shortest window that leaves a margin after so many seconds of speech."""
-    return min(math.ceil((seconds + MARGIN) / WINDOW_STEP) * WINDOW_STEP, FULL_WINDOW)
+    return min(math.ceil((seconds + margin) / WINDOW_STEP) * WINDOW_STEP, FULL_WINDOW)
 
 
 def features_of(processor: WhisperProcessor, waveforms: list[np.ndarray], window: float) -> torch.Tensor:
@@ -117,25 +118,26 @@ def transcribe(
     training = whisper.training
     whisper.eval()
     ears = Ears(whisper, processor.tokenizer)
-    texts = [""] * len(waveforms)
+    texts = {}
     order = sorted(range(len(waveforms)), key=lambda i: len(waveforms[i]))
     short = [i for i in order if len(waveforms[i]) <= FULL_WINDOW * SAMPLING_RATE]
     for start in range(0, len(short), batch_size):
         batch = short[start : start + batch_size]
         seconds = len(waveforms[batch[-1]]) / SAMPLING_RATE
-        window = FULL_WINDOW if full_window else window_for(seconds)
+        window = FULL_WINDOW if full_window else window_for(seconds, HEARING_MARGIN)
         limit = None if window == FULL_WINDOW else SPARE_TOKENS + round(MAX_TOKENS_PER_SECOND * seconds)
         found, ran_on = _hear(ears, processor, [waveforms[i] for i in batch], window, language, limit)
-        for place, i in enumerate(batch):
-            texts[i] = found[place]
-            if window < FULL_WINDOW and (ran_on[place] or repeats_itself(found[place])):
-                texts[i] = _hear(ears, processor, [waveforms[i]], FULL_WINDOW, language, None)[0][0]
+        texts |= zip(batch, found, strict=True)
+        wrong = [i for i, ran in zip(batch, ran_on, strict=True) if ran or repeats_itself(texts[i])]
+        if wrong and window < FULL_WINDOW:
+            again, _ = _hear(ears, processor, [waveforms[i] for i in wrong], FULL_WINDOW, language, None)
+            texts |= zip(wrong, again, strict=True)
         on_done(len(batch))
     for i in order[len(short) :]:
         texts[i] = _hear_long(whisper, processor, waveforms[i], language)
         on_done(1)
     whisper.train(training)
-    return texts
+    return [texts[i] for i in range(len(waveforms))]
 
 
 class Ears(NamedTuple):

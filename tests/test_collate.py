@@ -43,7 +43,7 @@ def rows(tmp_path_factory):
 
 def collated(loaded, rows, window=5.0, seed=1, **options):
     whisper, processor = loaded
-    collate = Collator(processor, whisper.config.decoder_start_token_id, "es", **options)
+    collate = Collator(processor, whisper.config, "es", **options)
     return collate([([row], Draw(i, window, seed + i)) for i, row in enumerate(rows)])
 
 
@@ -79,7 +79,7 @@ def test_a_share_of_rows_stands_between_timestamps(loaded, rows):
 
 def test_rows_that_share_a_full_window_follow_each_other_in_time(loaded, rows):
     whisper, processor = loaded
-    collate = Collator(processor, whisper.config.decoder_start_token_id, "es", timestamps=0.1)
+    collate = Collator(processor, whisper.config, "es", timestamps=0.1)
     batch = collate([(rows, Draw(0, FULL_WINDOW, 1, (1, 2)))])
     tokens = processor.tokenizer.convert_ids_to_tokens(batch["labels"][0])
     times = [float(token.strip("<|>")) for token in tokens if token[2:3].isdigit()]
@@ -90,9 +90,7 @@ def test_rows_that_share_a_full_window_follow_each_other_in_time(loaded, rows):
     assert processor.tokenizer.decode(batch["labels"][0], skip_special_tokens=True) == "".join(
         f" {s}" for s in SENTENCES
     )
-    untimed = Collator(processor, whisper.config.decoder_start_token_id, "es")(
-        [(rows, Draw(0, FULL_WINDOW, 1, (1, 2)))]
-    )
+    untimed = Collator(processor, whisper.config, "es")([(rows, Draw(0, FULL_WINDOW, 1, (1, 2)))])
     assert "<|notimestamps|>" in processor.tokenizer.convert_ids_to_tokens(untimed["labels"][0])
     torch.testing.assert_close(untimed["input_features"], batch["input_features"])
 
