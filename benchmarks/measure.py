@@ -1,0 +1,99 @@
+"""What the benchmarks share: calls timed in turns, and the table, the JSON and the picture of what came out."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["Row", "interleaved", "median", "machine", "report"]
+
+PACKAGES = ("torch", "transformers")
+
+
+class Row(NamedTuple):
+    """One thing measured on both sides, in the same unit."""
+
+    name: str
+    ours: float
+    peer: float
+    unit: str
+
+    @property
+    def ratio(self) -> float:
+        """Ours over the peer's."""
+        return self.ours / self.peer if self.peer else float("nan")
+
+
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Times each call `repeats` times, in turns, after one turn that isn't timed; gives the seconds by name.
+
+    In turns, since a machine that others use as well is slow for minutes at a time: so it is slow for both sides.
+    """
+    for call in calls.values():
+        call()
+    seconds = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def machine() -> str:
+    """Names the processor, its cores, how busy they were, and the versions of the packages."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    able = torch.cpu.get_capabilities()
+    widest = next((each for each in ("amx_int8", "avx512_vnni", "avx512_f", "avx2") if able.get(each)), "")
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GB"
+    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return ", ".join(filter(None, (f"{name} {widest}".strip(), cores, memory, load, packages)))
+
+
+def report(title: str, rows: list[Row], file: Path | None = None) -> None:
+    """Prints the rows as a table; writes them as JSON, and beside it as a picture, where a file is given."""
+    table = Table(title=title, caption=machine(), title_justify="left", caption_justify="left")
+    table.add_column("what")
+    for heading in ("ours", "peer", "unit", "ratio"):
+        table.add_column(heading, justify="left" if heading == "unit" else "right")
+    for row in rows:
+        table.add_row(row.name, f"{row.ours:.3g}", f"{row.peer:.3g}", row.unit, f"{row.ratio:.2f}")
+    Console(width=None if os.isatty(1) else 150).print(table)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps([{**row._asdict(), "ratio": row.ratio} for row in rows], indent=1) + "\n")
+        draw(title, rows, file.with_suffix(".png"))
+
+
+def draw(title: str, rows: list[Row], file: Path) -> None:
+    """Draws each row's ratio as a bar, beside a line where both sides are equal."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.9 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    shown = rows[::-1]  # matplotlib begins at the bottom
+    bars = axes.barh([row.name for row in shown], [row.ratio for row in shown], color="#3b6ea5")
+    axes.bar_label(bars, [f"{row.ours:.3g} / {row.peer:.3g} {row.unit}" for row in shown], padding=3, fontsize=7)
+    axes.axvline(1, color="#888888", linewidth=1)
+    axes.margins(x=0.3)
+    axes.set_xlabel("ours / peer", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(file, dpi=100)
