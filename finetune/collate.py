@@ -13,8 +13,9 @@ from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from hfpipe.audio import SAMPLING_RATE
 
+from .check import MAX_TOKENS
 from .data import Row, load
-from .whisper import FULL_WINDOW, features_of, window_for
+from .whisper import FULL_WINDOW, PREFIX, features_of, window_for
 
 IGNORED = -100  # labels that the loss leaves out
 BUCKET = 64  # optimiser steps whose rows are sorted by length together
@@ -22,14 +23,20 @@ JITTER = 0.1  # of the lengths while they are sorted, so that a small set doesn'
 SPEEDS = (0.9, 1.1)  # as Kaldi's speed perturbation (Ko et al. 2015)
 NOISE_LEVELS = (10.0, 30.0)  # dB under the speech
 TIMESTAMP_STEP = 0.02  # seconds
+PAUSES = (0.2, 0.8)  # seconds between rows that share a full window
+TRIES = 12  # rows that are tried for it
 
 
 class Draw(NamedTuple):
-    """What one row is in one step: which row, in a window of how many seconds, with which seed for its chances."""
+    """What one row is in one step: which row, in a window of how many seconds, with which seed for its chances.
+
+    `more` are rows that follow it in the same full window, as sentences do in long audio.
+    """
 
     index: int
     window: float
     seed: int
+    more: tuple[int, ...] = ()
 
 
 class Course(Sampler):
@@ -37,7 +44,7 @@ class Course(Sampler):
 
     Rows are shuffled anew each time round. Those of `BUCKET` steps are then sorted by length, so that a step's rows
     have about the same and its window can be short, and the steps shuffled. A share of the steps keeps the full
-    window, so that the model goes on hearing it well.
+    window, and half of its rows are followed there by others, so that the model goes on hearing long audio well.
     """
 
     def __init__(self, seconds: list[float], rows_per_step: int, steps: int, seed: int, full_windows: float):
@@ -58,7 +65,8 @@ class Course(Sampler):
             for part in _steps(bucket, self.seconds.__getitem__, self.rows_per_step, chance)[: self.steps - step]:
                 window = _window(max(self.seconds[i] for i in part), self.full_windows, chance)
                 for place, i in enumerate(part):
-                    yield Draw(i, window, hash((self.seed, step, place)))
+                    more = _followers(i, self.seconds, chance) if window == FULL_WINDOW else ()
+                    yield Draw(i, window, hash((self.seed, step, place)), more)
                 step += 1
 
     def _rows(self, chance: random.Random) -> Iterator[int]:
@@ -69,7 +77,7 @@ class Course(Sampler):
 
 
 class Utterances(Dataset):
-    """Rows by draw: `utterances[draw]` is the row and the draw, which the collator turns into a batch."""
+    """Rows by draw: `utterances[draw]` is its rows and the draw, which the collator turns into a part of a batch."""
 
     def __init__(self, rows: list[Row]):
         self.rows = rows
@@ -77,8 +85,8 @@ class Utterances(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, draw: Draw) -> tuple[Row, Draw]:
-        return self.rows[draw.index], draw
+    def __getitem__(self, draw: Draw) -> tuple[list[Row], Draw]:
+        return [self.rows[i] for i in (draw.index, *draw.more)], draw
 
 
 class Stream(IterableDataset):
@@ -94,17 +102,19 @@ class Stream(IterableDataset):
         self.seed = seed
         self.full_windows = full_windows
 
-    def __iter__(self) -> Iterator[tuple[Row, Draw]]:
+    def __iter__(self) -> Iterator[tuple[list[Row], Draw]]:
         chance, step, buffer = random.Random(self.seed), 0, []
         while True:
             for row in self.open_rows():
                 buffer.append(row)
                 if len(buffer) < BUCKET * self.rows_per_step:
                     continue
-                for part in _steps(buffer, lambda row: row.seconds, self.rows_per_step, chance):
-                    window = _window(max(row.seconds for row in part), self.full_windows, chance)
-                    for place, row in enumerate(part):
-                        yield row, Draw(place, window, hash((self.seed, step, place)))
+                seconds = [row.seconds for row in buffer]
+                for part in _steps(list(range(len(buffer))), seconds.__getitem__, self.rows_per_step, chance):
+                    window = _window(max(seconds[i] for i in part), self.full_windows, chance)
+                    for place, i in enumerate(part):
+                        more = _followers(i, seconds, chance) if window == FULL_WINDOW else ()
+                        yield [buffer[j] for j in (i, *more)], Draw(i, window, hash((self.seed, step, place)), more)
                     step += 1
                 buffer = []
             if not step and not buffer:
@@ -143,21 +153,38 @@ class Collator:
         self.speed = speed
         self.features = features
 
-    def __call__(self, items: list[tuple[Row, Draw]]) -> dict[str, torch.Tensor]:
+    def __call__(self, items: list[tuple[list[Row], Draw]]) -> dict[str, torch.Tensor]:
         window = items[0][1].window
         features, waveforms, labels = [], [], []
-        for row, draw in items:
+        for rows, draw in items:
             chance = np.random.default_rng(abs(draw.seed))
-            seconds = row.seconds
-            if self.features:
-                features.append(self.features(row, window))
+            if self.features:  # which were made row by row, so none can follow another
+                features.append(self.features(rows[0], window))
+                spoken = [(rows[0], 0.0, rows[0].seconds)]
             else:
-                waveforms.append(self._augment(load(row), chance, window))
-                seconds = len(waveforms[-1]) / SAMPLING_RATE
-            timed = chance.random() < self.timestamps
-            labels.append(label(self.processor, row.sentence, self.language, seconds if timed else None))
+                samples, spoken = self._join(rows, chance, window)
+                waveforms.append(samples)
+            timed = chance.random() < self.timestamps or (len(spoken) > 1 and self.timestamps > 0)
+            if timed:
+                labels.append(label(self.processor, [(row.sentence, *times) for row, *times in spoken], self.language))
+            else:
+                labels.append(label(self.processor, " ".join(row.sentence for row, *_ in spoken), self.language))
         made = torch.stack(features) if features else features_of(self.processor, waveforms, window)
         return {"input_features": made, **self._pad(labels)}
+
+    def _join(self, rows, chance, window) -> tuple[np.ndarray, list[tuple[Row, float, float]]]:
+        """Puts rows one after the other while they fit; gives the samples, and when each row begins and ends."""
+        pieces, spoken, end, tokens = [], [], 0, PREFIX
+        for row in rows:
+            samples = self._augment(load(row), chance, window)
+            start = end + round(chance.uniform(*PAUSES) * SAMPLING_RATE) if spoken else 0
+            tokens += len(label(self.processor, row.sentence, self.language))
+            if spoken and (start + len(samples) > window * SAMPLING_RATE or tokens > MAX_TOKENS):
+                break
+            pieces += [np.zeros(start - end, np.float32), samples]
+            end = start + len(samples)
+            spoken.append((row, start / SAMPLING_RATE, end / SAMPLING_RATE))
+        return np.concatenate(pieces), spoken
 
     def _pad(self, labels: list[list[int]]) -> dict[str, torch.Tensor]:
         padded = torch.full((len(labels), max(map(len, labels))), IGNORED)
@@ -176,23 +203,43 @@ class Collator:
         return samples.astype(np.float32, copy=False)
 
 
-def label(processor: WhisperProcessor, sentence: str, language: str | None, seconds: float | None = None) -> list[int]:
-    """Turns a sentence into the tokens that the decoder should write: language, task, text, end.
+def label(
+    processor: WhisperProcessor, spoken: str | list[tuple[str, float, float]], language: str | None
+) -> list[int]:
+    """Turns what is said into the tokens that the decoder should write: language, task, text, end.
 
     Args:
+        spoken: a sentence; or sentences with the seconds at which each begins and ends, to stand between timestamps.
         language: ISO 639-1 code; None for a Whisper of English alone, which writes neither language nor task.
-        seconds: the length of the audio, to put the text between timestamps; None says that there are none.
     """
     tokenizer = processor.tokenizer
     marks = [] if language is None else [f"<|{language}|>", "<|transcribe|>"]
-    text = tokenizer(" " + sentence.strip(), add_special_tokens=False).input_ids  # Whisper writes a space first
-    if seconds is None:
-        marks.append("<|notimestamps|>")
+
+    def text(sentence: str) -> list[int]:
+        return tokenizer(" " + sentence.strip(), add_special_tokens=False).input_ids  # Whisper writes a space first
+
+    def mark(seconds: float) -> int:
+        step = min(round(seconds / TIMESTAMP_STEP) * TIMESTAMP_STEP, FULL_WINDOW)
+        return tokenizer.convert_tokens_to_ids(f"<|{step:.2f}|>")
+
+    if isinstance(spoken, str):
+        marks, tokens = [*marks, "<|notimestamps|>"], text(spoken)
     else:
-        end = min(round(seconds / TIMESTAMP_STEP) * TIMESTAMP_STEP, FULL_WINDOW)
-        first, last = tokenizer.convert_tokens_to_ids(["<|0.00|>", f"<|{end:.2f}|>"])
-        text = [first, *text, last]
-    return [*tokenizer.convert_tokens_to_ids(marks), *text, tokenizer.eos_token_id]
+        tokens = [token for said, start, end in spoken for token in (mark(start), *text(said), mark(end))]
+    return [*tokenizer.convert_tokens_to_ids(marks), *tokens, tokenizer.eos_token_id]
+
+
+def _followers(first: int, seconds: list[float], chance: random.Random) -> tuple[int, ...]:
+    """Picks rows that fit into the full window after the first, for one row in two."""
+    if chance.random() < 0.5:
+        return ()
+    room, picked = FULL_WINDOW - seconds[first] - PAUSES[1], []
+    for _ in range(TRIES):
+        i = chance.randrange(len(seconds))
+        if seconds[i] + PAUSES[1] <= room:
+            picked.append(i)
+            room -= seconds[i] + PAUSES[1]
+    return tuple(picked)
 
 
 def _steps(bucket: list, length: Callable, size: int, chance: random.Random) -> list[list]:

@@ -4,14 +4,23 @@ import copy
 import math
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperProcessor
+from transformers import AutoConfig, PreTrainedTokenizerBase, WhisperForConditionalGeneration, WhisperProcessor
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from hfpipe.asr import FULL_WINDOW, MAX_TOKENS_PER_SECOND, POSITIONS_PER_SECOND, SPARE_TOKENS, went_wrong
+from hfpipe.asr import (
+    FULL_WINDOW,
+    MAX_TOKENS_PER_SECOND,
+    POSITIONS_PER_SECOND,
+    SPARE_TOKENS,
+    decode,
+    detect_languages,
+    repeats_itself,
+)
 from hfpipe.audio import SAMPLING_RATE
 from hfpipe.hub import check_reachable, split_revision
 
@@ -107,6 +116,7 @@ def transcribe(
     """
     training = whisper.training
     whisper.eval()
+    ears = Ears(whisper, processor.tokenizer)
     texts = [""] * len(waveforms)
     order = sorted(range(len(waveforms)), key=lambda i: len(waveforms[i]))
     short = [i for i in order if len(waveforms[i]) <= FULL_WINDOW * SAMPLING_RATE]
@@ -114,12 +124,12 @@ def transcribe(
         batch = short[start : start + batch_size]
         seconds = len(waveforms[batch[-1]]) / SAMPLING_RATE
         window = FULL_WINDOW if full_window else window_for(seconds)
-        limit = SPARE_TOKENS + round(MAX_TOKENS_PER_SECOND * seconds)
-        for i, text in zip(batch, _hear(whisper, processor, [waveforms[i] for i in batch], window, language, limit),
-                           strict=True):  # fmt: skip
-            if window < FULL_WINDOW and went_wrong(text, processor.tokenizer, limit):
-                text = _hear(whisper, processor, [waveforms[i]], FULL_WINDOW, language, limit)[0]
-            texts[i] = text
+        limit = None if window == FULL_WINDOW else SPARE_TOKENS + round(MAX_TOKENS_PER_SECOND * seconds)
+        found, ran_on = _hear(ears, processor, [waveforms[i] for i in batch], window, language, limit)
+        for place, i in enumerate(batch):
+            texts[i] = found[place]
+            if window < FULL_WINDOW and (ran_on[place] or repeats_itself(found[place])):
+                texts[i] = _hear(ears, processor, [waveforms[i]], FULL_WINDOW, language, None)[0][0]
         on_done(len(batch))
     for i in order[len(short) :]:
         texts[i] = _hear_long(whisper, processor, waveforms[i], language)
@@ -128,11 +138,18 @@ def transcribe(
     return texts
 
 
-def _hear(whisper, processor, waveforms, window, language, limit) -> list[str]:
-    features = features_of(processor, waveforms, window).to(whisper.device, whisper.dtype)
-    encoded = BaseModelOutput(last_hidden_state=whisper.get_encoder()(features)[0])
-    room = whisper.config.max_target_positions - PREFIX
-    return _generate(whisper, processor, language, encoder_outputs=encoded, max_length=PREFIX + min(limit, room))
+class Ears(NamedTuple):
+    """What hfpipe.asr asks of a speech recognition pipeline."""
+
+    model: WhisperForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+
+
+def _hear(ears, processor, waveforms, window, language, limit) -> tuple[list[str], list[bool]]:
+    features = features_of(processor, waveforms, window).to(ears.model.device, ears.model.dtype)
+    encoded = BaseModelOutput(last_hidden_state=ears.model.get_encoder()(features)[0])
+    languages = [language] * len(waveforms) if language else detect_languages(ears, encoded)
+    return decode(ears, encoded, languages, limit)
 
 
 def _hear_long(whisper, processor, waveform, language) -> str:
@@ -146,18 +163,19 @@ def _hear_long(whisper, processor, waveform, language) -> str:
     )
     features = inputs.input_features.to(whisper.device, whisper.dtype)
     mask = inputs.attention_mask.to(whisper.device)
-    return _generate(
-        whisper, processor, language, input_features=features, attention_mask=mask, return_timestamps=True
-    )[0]
-
-
-def _generate(whisper, processor, language, **inputs) -> list[str]:
     # Without the task Whisper degenerates into one repeated word; a model of English alone takes neither.
     said = {"task": "transcribe", "language": language} if whisper.generation_config.is_multilingual else {}
     loudness = logging.get_verbosity()
     logging.set_verbosity_error()  # it warns of arguments that Whisper's own code sets
     try:
-        tokens = whisper.generate(**inputs, **said, num_beams=1, return_dict_in_generate=False)
+        tokens = whisper.generate(
+            input_features=features,
+            attention_mask=mask,
+            return_timestamps=True,  # by which it goes from window to window
+            num_beams=1,
+            return_dict_in_generate=False,
+            **said,
+        )
     finally:
         logging.set_verbosity(loudness)
-    return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+    return processor.batch_decode(tokens, skip_special_tokens=True)[0].strip()

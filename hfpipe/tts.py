@@ -45,7 +45,7 @@ ISO_639_1 = dict(
 )
 
 
-def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None):
+def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"):
     """Loads the part that speaks: an `XTTS`, a `Kokoro` or a `TransformersTTS`, as its config.json says.
 
     Args:
@@ -54,6 +54,7 @@ def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None):
         token: for a private repo on the Hub.
         device: where to compute; the CPU by default.
         dtype: of the weights, a torch dtype; float32 by default.
+        precision: in which XTTS's language model computes, see `XTTS.from_pretrained`; the others take no notice.
 
     Raises:
         FileNotFoundError: no config.json. ValueError: a damaged one, or not a model that speaks.
@@ -62,13 +63,14 @@ def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None):
     name = str(name_or_path)
     # The licence of XTTS's weights is asked for before anything of them is downloaded.
     config = {"model": "xtts"} if name == XTTS_ID else _read_config(name, revision, token)
+    source = {"revision": revision, "token": token, "device": device, "dtype": dtype}
     if config.get("model") == "xtts":
-        part = XTTS
-    elif config.get("model_type") == "kokoro":
+        return XTTS.from_pretrained(name, precision=precision, **source)
+    if config.get("model_type") == "kokoro":
         from .kokoro import Kokoro as part
     else:
         part = TransformersTTS
-    return part.from_pretrained(name, revision=revision, token=token, device=device, dtype=dtype)
+    return part.from_pretrained(name, **source)
 
 
 class TransformersTTS:

@@ -108,7 +108,8 @@ class VoiceQAPipeline(Pipeline):
         options = {"device": llm_device or self.device, "dtype": dtype, "precision": precision}
         options |= {**shared, **(llm_model_kwargs or {})}
         self.llm = self._load_part("llm", llm, LLM.from_pretrained, options)
-        self.tts = self._load_part("tts", tts, load_tts, {"device": tts_device or self.device, "dtype": dtype})
+        options = {"device": tts_device or self.device, "dtype": dtype, "precision": precision}
+        self.tts = self._load_part("tts", tts, load_tts, options)
         if tts is None:
             self._add_voices()
 

@@ -84,7 +84,7 @@ class XTTS:
             revision: commit, branch or tag; `coqui/XTTS-v2` is pinned to one commit by default.
             token: for a private repo on the Hub.
             device: where to compute; the CPU by default.
-            dtype: float32 asks for `precision="float32"`; on a GPU, float16 and bfloat16 for theirs.
+            dtype: with `precision="auto"`, float32 asks for that precision; on a GPU so do float16 and bfloat16.
             precision: how the language model multiplies: "float32", "int8" or "bfloat16" on a CPU, "float16",
                 "bfloat16" or "float32" on a GPU; "auto" is what is fastest there.
 
@@ -103,7 +103,10 @@ class XTTS:
                 f"and {VOCABULARY}, and {SPEAKERS} (or {COQUI_SPEAKERS}) for voices of its own. Copy it beside the "
                 "others, or give another folder."
             )
-        precision = str(dtype).removeprefix("torch.") if precision == "auto" and dtype is not None else precision
+        if precision == "auto" and dtype is not None and torch.device(device or "cpu").type != "cpu":
+            precision = str(dtype).removeprefix("torch.")
+        elif precision == "auto" and dtype == torch.float32:
+            precision = "float32"
         with quietly():
             model = read_model(folder)
         part = cls(model, read_speakers(folder), source, precision, device or "cpu")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .precision import LAYERS, Conv1D
+from .precision import BFloat16Linear, Conv1D, Int8Linear
 
 PREFIX_TOKEN = (
     1  # what coqui puts in the place of the prompt, and so counts as said (coqui-tts 0.28, GPT.compute_embeddings)
@@ -214,8 +214,10 @@ def draw(logits: torch.Tensor, said: torch.Tensor, sampling: Sampling) -> torch.
 
 def _linear(layer: nn.Linear | Conv1D, precision: str, device, dtype):
     """Gives a linear layer in a precision, without changing the one that it is made from."""
-    if precision in LAYERS:
-        return LAYERS[precision](layer)
+    if precision == "int8":
+        return Int8Linear(layer, digits=2)
+    if precision == "bfloat16":
+        return BFloat16Linear(layer)
     weight = layer.weight.detach().to(device, dtype)
     bias = None if layer.bias is None else layer.bias.detach().to(device, dtype)
     if isinstance(layer, Conv1D):

@@ -8,6 +8,7 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from terse import save_terse_whisper
 from test_check_rows import RATE, speech
 from transformers import WhisperForConditionalGeneration
 
@@ -21,8 +22,13 @@ SENTENCES = ["Hola", "¿Qué hora es?", "Mañana será otro día, dijo."]
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_whisper):
-    return load_whisper(tiny_whisper)
+def terse_whisper(tiny_whisper, tmp_path_factory):
+    return save_terse_whisper(tiny_whisper, tmp_path_factory.mktemp("terse"))
+
+
+@pytest.fixture(scope="module")
+def loaded(terse_whisper):
+    return load_whisper(terse_whisper)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def rows(tmp_path_factory):
 def collated(loaded, rows, window=5.0, seed=1, **options):
     whisper, processor = loaded
     collate = Collator(processor, whisper.config.decoder_start_token_id, "es", **options)
-    return collate([(row, Draw(i, window, seed + i)) for i, row in enumerate(rows)])
+    return collate([([row], Draw(i, window, seed + i)) for i, row in enumerate(rows)])
 
 
 def test_labels_begin_with_the_language_and_the_start_token_is_not_doubled(loaded, rows):
@@ -64,9 +70,31 @@ def test_a_share_of_rows_stands_between_timestamps(loaded, rows):
     timed = collated(loaded, rows * 30, timestamps=0.5)["labels"]
     plain = tokenizer.convert_tokens_to_ids("<|notimestamps|>")
     assert 25 <= (timed == plain).any(1).sum() <= 65
-    ids = label(loaded[1], "Hola", "es", 1.5)
+    ids = label(loaded[1], [("Hola", 0, 1.5)], "es")
     assert tokenizer.convert_ids_to_tokens([ids[2], ids[-2]]) == ["<|0.00|>", "<|1.50|>"]
-    assert plain not in ids and "<|30.00|>" in tokenizer.convert_ids_to_tokens(label(loaded[1], "Hola", "es", 31))
+    assert plain not in ids and "<|30.00|>" in tokenizer.convert_ids_to_tokens(
+        label(loaded[1], [("Hola", 0, 31)], "es")
+    )
+
+
+def test_rows_that_share_a_full_window_follow_each_other_in_time(loaded, rows):
+    whisper, processor = loaded
+    collate = Collator(processor, whisper.config.decoder_start_token_id, "es", timestamps=0.1)
+    batch = collate([(rows, Draw(0, FULL_WINDOW, 1, (1, 2)))])
+    tokens = processor.tokenizer.convert_ids_to_tokens(batch["labels"][0])
+    times = [float(token.strip("<|>")) for token in tokens if token[2:3].isdigit()]
+    assert times == sorted(times) and len(times) == 6
+    spoken = [end - start for start, end in zip(times[::2], times[1::2], strict=True)]
+    assert spoken == pytest.approx([row.seconds for row in rows], abs=0.03)
+    assert all(0.15 < pause < 0.85 for pause in np.subtract(times[2::2], times[1:-1:2]))
+    assert processor.tokenizer.decode(batch["labels"][0], skip_special_tokens=True) == "".join(
+        f" {s}" for s in SENTENCES
+    )
+    untimed = Collator(processor, whisper.config.decoder_start_token_id, "es")(
+        [(rows, Draw(0, FULL_WINDOW, 1, (1, 2)))]
+    )
+    assert "<|notimestamps|>" in processor.tokenizer.convert_ids_to_tokens(untimed["labels"][0])
+    torch.testing.assert_close(untimed["input_features"], batch["input_features"])
 
 
 def test_texts_up_to_448_tokens_are_kept(loaded, tmp_path):
@@ -96,6 +124,9 @@ def test_a_course_is_fixed_and_its_windows_hold_the_speech(seconds, size, steps,
         longest = max(seconds[draw.index] for draw in step)
         assert step[0].window >= min(longest + MARGIN, FULL_WINDOW) or step[0].window == FULL_WINDOW
         assert full < 1 or step[0].window == FULL_WINDOW
+        for draw in step:
+            assert not draw.more or draw.window == FULL_WINDOW
+            assert sum(seconds[i] for i in (draw.index, *draw.more)) <= FULL_WINDOW
     assert len({draw.seed for draw in draws}) == len(draws)
 
 
@@ -107,8 +138,8 @@ def test_a_course_hears_every_row_as_often(rows):
     assert np.mean(windows) < 1 + 32 / 10 + MARGIN + 1.0  # sorted by length: near the mean, not the longest
 
 
-def test_a_window_is_what_the_library_hears_at_30_seconds(loaded, tiny_whisper):
-    library = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).eval()
+def test_a_window_is_what_the_library_hears_at_30_seconds(loaded, terse_whisper):
+    library = WhisperForConditionalGeneration.from_pretrained(terse_whisper).eval()
     features = features_of(loaded[1], [speech(3)], FULL_WINDOW)
     with torch.inference_mode():
         expected = library.get_encoder()(features).last_hidden_state
@@ -149,13 +180,12 @@ def test_augmentation_changes_some_rows_and_is_fixed_by_the_seed(loaded, rows, o
     assert changed.isfinite().all()
 
 
-def test_transcripts_are_in_the_order_of_the_audio_however_long(loaded):
-    """The tiny Whisper spells until its limit, which grows with the audio."""
+def test_every_audio_gets_a_transcript_however_long(loaded):
     audio = [speech(seconds, i) for i, seconds in enumerate((2.0, 0.5, 34.0, 1.0))]
     done = []
-    texts = transcribe(*loaded, audio, "es", batch_size=1, full_window=True, on_done=done.append)
-    assert len(texts[1]) < len(texts[3]) < len(texts[0]) and texts[2] and sum(done) == 4
-    assert all(transcribe(*loaded, audio, "es", batch_size=3))
+    assert all(transcribe(*loaded, audio, "es", batch_size=3, on_done=done.append))
+    assert sum(done) == 4
+    assert all(transcribe(*loaded, audio[:2], None, full_window=True))
 
 
 def test_rows_carry_what_the_check_measured(rows):

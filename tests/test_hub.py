@@ -44,7 +44,8 @@ model-index:
 
 
 @pytest.fixture
-def hub(tmp_path):
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path / "cache"))
     with LoopbackHub(tokens={ANA: "ana", "hf_bob": "bob"}) as hub, point_client_at(hub.url, tmp_path / "home"):
         yield hub
 
@@ -374,7 +375,7 @@ def test_killed_while_saving_it_leaves_the_old_repo_or_none(tmp_path):
             assert len({(target / name).read_text() for name in names}) == 1
         seen.add((target / "config.json").exists())
     save(0)
-    assert True in seen and sorted(path.name for path in target.iterdir()) == [
+    assert any(seen) and sorted(path.name for path in target.iterdir()) == [
         "config.json",
         "llm",
         "model.safetensors",
