@@ -1,81 +1,99 @@
-"""Time ours and a peer's in turns, and print, write and draw how they compare."""
+"""What the benchmarks share: calls timed in turns, and the table, the JSON and the picture of what came out."""
 
 import json
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import psutil
+import torch
 from rich.console import Console
 from rich.table import Table
 
-median = statistics.median
+__all__ = ["Row", "interleaved", "median", "machine", "report"]
+
+PACKAGES = ("torch", "transformers")
 
 
 class Row(NamedTuple):
-    """One comparison: ours and the peer's, in a unit; their ratio is ours / peer."""
+    """One thing measured on both sides, in the same unit."""
 
     name: str
     ours: float
     peer: float
     unit: str
 
+    @property
+    def ratio(self) -> float:
+        """Ours over the peer's."""
+        return self.ours / self.peer if self.peer else float("nan")
 
-def interleaved(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Times each function in turn, `repeats` rounds after one that isn't counted: seconds by name.
 
-    In turns, because a shared machine's speed moves by a third within minutes, and then moves for all.
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Times each call `repeats` times, in turns, after one turn that isn't timed; gives the seconds by name.
+
+    In turns, since a machine that others use as well is slow for minutes at a time: so it is slow for both sides.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(repeats + 1):
-        for name, function in functions.items():
+    for call in calls.values():
+        call()
+    seconds = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
             start = time.perf_counter()
-            function()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
+            call()
+            seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
 def machine() -> str:
-    """Names the machine: its processor, cores, memory, and how busy it is."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    memory = psutil.virtual_memory().total / 1e9
-    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GB; load {os.getloadavg()[0]:.1f}"
+    """Names the processor, its cores, how busy they were, and the versions of the packages."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    able = torch.cpu.get_capabilities()
+    widest = next((each for each in ("amx_int8", "avx512_vnni", "avx512_f", "avx2") if able.get(each)), "")
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GB"
+    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return ", ".join(filter(None, (f"{name} {widest}".strip(), cores, memory, load, packages)))
 
 
 def report(title: str, rows: list[Row], file: Path | None = None) -> None:
-    """Prints rows as a table, and writes them to a JSON file with a picture (.png) beside it."""
-    table = Table("", "ours", "peer", "ratio", "unit", title=f"{title}\n{machine()}")
+    """Prints the rows as a table; writes them as JSON, and beside it as a picture, where a file is given."""
+    table = Table(title=title, caption=machine(), title_justify="left", caption_justify="left")
+    table.add_column("what")
+    for heading in ("ours", "peer", "unit", "ratio"):
+        table.add_column(heading, justify="left" if heading == "unit" else "right")
     for row in rows:
-        table.add_row(row.name, f"{row.ours:.3g}", f"{row.peer:.3g}", f"{row.ours / row.peer:.3g}", row.unit)
-    Console().print(table)
-    if file is None:
-        return
-    written = [{**row._asdict(), "ratio": row.ours / row.peer} for row in rows]
-    file.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    draw(title, rows, file.with_suffix(".png"))
+        table.add_row(row.name, f"{row.ours:.3g}", f"{row.peer:.3g}", row.unit, f"{row.ratio:.2f}")
+    Console(width=None if os.isatty(1) else 150).print(table)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps([{**row._asdict(), "ratio": row.ratio} for row in rows], indent=1) + "\n")
+        draw(title, rows, file.with_suffix(".png"))
 
 
 def draw(title: str, rows: list[Row], file: Path) -> None:
-    """Draws each row's ratio as a bar, the peer's being 1.
+    """Draws each row's ratio as a bar, beside a line where both sides are equal."""
+    from matplotlib.figure import Figure
 
-    Raises:
-        ImportError: matplotlib isn't installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("the picture needs matplotlib: pip install 'hfpipe[finetune]' or matplotlib.") from error
-    figure = Figure(figsize=(8, 0.6 * len(rows) + 1.2), layout="constrained")
+    figure = Figure(figsize=(8, 0.9 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    ratios = [row.ours / row.peer for row in rows][::-1]
-    axes.barh([row.name for row in rows][::-1], ratios, color="#4477aa")
-    axes.axvline(1, color="#888888", linestyle="--")
-    axes.set_xlabel("ours / peer")
-    axes.set_title(f"{title}\n{machine()}", fontsize=9)
+    shown = rows[::-1]  # matplotlib begins at the bottom
+    bars = axes.barh([row.name for row in shown], [row.ratio for row in shown], color="#3b6ea5")
+    axes.bar_label(bars, [f"{row.ours:.3g} / {row.peer:.3g} {row.unit}" for row in shown], padding=3, fontsize=7)
+    axes.axvline(1, color="#888888", linewidth=1)
+    axes.margins(x=0.3)
+    axes.set_xlabel("ours / peer", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=9)
     figure.savefig(file, dpi=100)

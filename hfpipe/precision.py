@@ -12,6 +12,9 @@ ON_CPU = ("float32", "bfloat16", "int8")
 TRIAL_SHAPE = (1024, 4096)  # of XTTS's largest layers
 TRIAL_ROWS = (1, 64)  # a decoding step, and a prompt
 DIGIT = 63  # the largest digit of 7 bits: as large below zero as above it
+TINY = torch.finfo(torch.float32).tiny
+# (inputs, their scale, the digit that zero becomes, weights) -> float32; it rounds the inputs to whole multiples
+DIGITS_TIMES_WEIGHTS = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 
 
 class Int8Linear(nn.Module):
@@ -27,12 +30,14 @@ class Int8Linear(nn.Module):
         digits: 1, or 2 for the precision of inputs of 14 bits.
     """
 
+    _last = None  # the digits of the last single row, and their scale
+
     def __init__(self, layer: nn.Linear | Conv1D, digits: int = 1):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
         self._digits = digits
         weight = _weight_of(layer).float()
-        scales = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny).double()
+        scales = (weight.abs().amax(dim=1) / 127).clamp(min=TINY).double()
         zeros = torch.zeros(len(scales), dtype=torch.long)
         quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         bias = None if layer.bias is None else layer.bias.detach().float()
@@ -43,23 +48,33 @@ class Int8Linear(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Maps (..., inputs) to (..., outputs), in the inputs' dtype."""
-        multiply = self._multiply_coarse if self._digits == 1 else self._multiply_fine
-        return multiply(inputs.float()).to(inputs.dtype)
+        if self._digits == 1:
+            outputs = torch.ops.quantized.linear_dynamic(inputs.float(), self._packed, self._reduce_range)
+            return outputs.to(inputs.dtype)
+        rows = inputs.float().reshape(-1, inputs.shape[-1])
+        outputs = self._multiply_row(rows) if len(rows) == 1 else self._multiply_rows(rows)
+        if self._bias is not None:
+            outputs += self._bias
+        return outputs.to(inputs.dtype).reshape(*inputs.shape[:-1], outputs.shape[-1])
 
-    def _multiply_coarse(self, inputs: torch.Tensor) -> torch.Tensor:
-        return torch.ops.quantized.linear_dynamic(inputs, self._packed, self._reduce_range)
+    def _multiply_row(self, row: torch.Tensor) -> torch.Tensor:
+        """Multiplies (1, inputs); the digits are taken over where the last layer had the same row, as q, k, v have."""
+        last = Int8Linear._last
+        if last is None or last[0].shape[1] != row.shape[1] or not torch.equal(last[0][:1], row):
+            scale = max(float(torch.linalg.vector_norm(row, torch.inf)) / DIGIT, TINY)
+            rest = torch.sub(row, torch.round(row / scale), alpha=scale)  # at most half of the scale
+            last = Int8Linear._last = torch.cat([row, rest.mul_(2 * DIGIT)]), scale
+        digits, scale = last
+        coarse, fine = DIGITS_TIMES_WEIGHTS(digits, scale, DIGIT + 1, self._packed).split(1)
+        return torch.add(coarse, fine, alpha=1 / (2 * DIGIT))
 
-    def _multiply_fine(self, inputs: torch.Tensor) -> torch.Tensor:
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        scales = rows.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny).div_(DIGIT)
+    def _multiply_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Multiplies (rows, inputs), each row with a scale of its own."""
+        scales = rows.abs().amax(dim=1, keepdim=True).clamp_(min=TINY).div_(DIGIT)
         scaled = rows / scales
-        coarse = scaled.round()
-        digits = torch.cat([coarse, (scaled - coarse).mul_(2 * DIGIT)])  # the rest is at most a half
-        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-        coarse, fine = multiply(digits, 1.0, DIGIT + 1, self._packed).chunk(2)
-        outputs = torch.add(coarse, fine, alpha=1 / (2 * DIGIT))
-        outputs = outputs.mul_(scales) if self._bias is None else torch.addcmul(self._bias, outputs, scales)
-        return outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
+        digits = torch.cat([scaled, (scaled - scaled.round()).mul_(2 * DIGIT)])
+        coarse, fine = DIGITS_TIMES_WEIGHTS(digits, 1.0, DIGIT + 1, self._packed).chunk(2)
+        return torch.add(coarse, fine, alpha=1 / (2 * DIGIT)).mul_(scales)
 
 
 class BFloat16Linear(nn.Module):

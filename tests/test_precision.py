@@ -64,6 +64,20 @@ def test_two_digits_see_small_inputs_beside_a_large_one(rows, inputs, bias, seed
     assert torch.equal(Int8Linear(layer, digits=2)(torch.zeros(1, inputs))[0], layer.bias if bias else torch.zeros(7))
 
 
+def test_digits_are_taken_over_for_the_same_row_alone():
+    """Layers in a row that read the same, another of another width, and one that was changed in place."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(width, 5) for width in (8, 8, 6, 8)]
+    quick = [Int8Linear(layer, digits=2) for layer in layers]
+    row = torch.randn(1, 8)
+    for _ in range(3):
+        for layer, quickened in zip(layers, quick, strict=True):
+            inputs = row[:, : layer.in_features]
+            torch.testing.assert_close(quickened(inputs), layer(inputs), atol=0.02 * float(row.abs().max()), rtol=0)
+        row *= -3.0
+        row[0, 3] = 0.1
+
+
 def test_sixteen_bit_weights_stay_and_what_lies_between_is_float32(tiny_chat):
     model = AutoModelForCausalLM.from_pretrained(tiny_chat)
     tokens = torch.arange(9)[None]

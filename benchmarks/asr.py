@@ -1,0 +1,180 @@
+"""Time hearing against faster-whisper and the stock pipeline: python benchmarks/asr.py --data DIR [--json FILE]
+
+All hear the same Whisper base, the offline repo's, from an array of samples to the text: log-mel, encoder, greedy or
+beam search, and the text. The clips are real speech, with silence of half a second between those that are joined to
+longer ones. Faster-whisper writes no timestamps either; its other options are its defaults.
+"""
+
+import argparse
+import contextlib
+import csv
+import functools
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import soundfile
+from measure import Row, interleaved, median, report
+from rich.progress import track
+
+import hfpipe  # before torch: it lets torch's waiting threads sleep
+
+# isort: split
+import torch
+from transformers import pipeline
+from transformers.utils import logging
+
+from hfpipe.asr import prepare_whisper, transcribe
+from hfpipe.audio import SAMPLING_RATE
+from hfpipe.offline import WHISPER, WHISPER_CONFIG, WHISPER_TOKENIZER, read_source
+
+LANGUAGE = "es"
+LENGTHS = (2, 5, 10, 20, 30)  # seconds
+TOLERANCE = 0.1  # of the length, below it
+PAUSE = 0.5  # seconds between clips that are joined
+VOCABULARY = WHISPER_CONFIG._replace(  # which CTranslate2 asks for
+    path="data/vocabulary.txt",
+    sha256="34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+)
+KINDS, BEAMS = ("int8", "float32"), (1, 5)  # of faster-whisper
+
+Clip = tuple[np.ndarray, str]
+Hear = Callable[[np.ndarray], str]
+
+
+def read_clips(folder: Path) -> list[Clip]:
+    """Reads the recordings that es_mx.py wrote, and what is said in each; the held-out ones come first."""
+    clips = []
+    for name in ("test.csv", "train.csv"):
+        with (folder / name).open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                clips.append((soundfile.read(folder / row["audio"], dtype="float32")[0], row["sentence"]))
+    return [clip for clip in clips if plain(clip[1])]
+
+
+def of_length(clips: list[Clip], seconds: float, number: int) -> list[Clip]:
+    """Gives the first clips of about a length, and where they are too few joins of clips that make it up."""
+    found, audio, sentences = [], np.zeros(0, np.float32), []
+    pause = np.zeros(int(PAUSE * SAMPLING_RATE), np.float32)
+    shortest, longest = (int(share * seconds * SAMPLING_RATE) for share in (1 - TOLERANCE, 1))
+    found = [clip for clip in clips if shortest <= len(clip[0]) <= longest][:number]
+    for samples, sentence in clips:
+        if len(found) == number:
+            break
+        joined = np.concatenate([audio, pause, samples]) if len(audio) else samples
+        if len(joined) > longest:
+            continue
+        audio, sentences = joined, [*sentences, sentence]
+        if len(audio) >= shortest:
+            found.append((audio, " ".join(sentences)))
+            audio, sentences = np.zeros(0, np.float32), []
+    return found
+
+
+def our_ear(precision: str) -> Hear:
+    """Gives a call that hears as the voice pipeline does."""
+    asr = pipeline("automatic-speech-recognition", model=hfpipe.offline_repo(), device="cpu")
+    prepare_whisper(asr.model, precision)
+
+    def hear(audio: np.ndarray) -> str:
+        with contextlib.suppress(ValueError):  # no word was understood
+            return transcribe(asr, [audio], LANGUAGE)[0][0]
+        return ""
+
+    return hear
+
+
+def stock_ear() -> Hear:
+    """Gives a call that hears with the plain stock pipeline, greedily, in windows of 30 s."""
+    asr = pipeline("automatic-speech-recognition", model=hfpipe.offline_repo(), device="cpu", dtype=torch.float32)
+    options = {"task": "transcribe", "language": LANGUAGE, "num_beams": 1}
+    return lambda audio: asr(audio.copy(), generate_kwargs=options)["text"]
+
+
+def faster_whisper_ears(threads: int) -> dict[str, Hear]:
+    """Gives calls that hear with faster-whisper, on the CTranslate2 weights that the offline repo is made from."""
+    from faster_whisper import WhisperModel
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "model.bin").write_bytes(b"".join(map(read_source, WHISPER)))
+        for source in (WHISPER_CONFIG, WHISPER_TOKENIZER, VOCABULARY):
+            Path(folder, Path(source.path).name).write_bytes(read_source(source))
+        models = {kind: WhisperModel(folder, device="cpu", compute_type=kind, cpu_threads=threads) for kind in KINDS}
+
+    def hear(audio: np.ndarray, kind: str, beams: int) -> str:
+        options = {"language": LANGUAGE, "beam_size": beams, "without_timestamps": True}
+        return "".join(segment.text for segment in models[kind].transcribe(audio, **options)[0])
+
+    return {
+        f"faster-whisper {kind}, beam {beams}": functools.partial(hear, kind=kind, beams=beams)
+        for kind in KINDS
+        for beams in BEAMS
+    }
+
+
+def plain(text: str) -> str:
+    """Reduces a text to lower-case words without punctuation and accents: the transcripts have few of either."""
+    letters = unicodedata.normalize("NFD", text.lower())
+    letters = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
+    return " ".join(re.findall(r"\w+", letters))
+
+
+def error_rate(hear: Hear, clips: list[Clip], what: str = "") -> float:
+    """Gives the share of words, in percent, that a call gets wrong."""
+    clips = track(clips, description=what) if what else clips
+    said, heard = zip(*[(plain(sentence), plain(hear(audio))) for audio, sentence in clips], strict=True)
+    return 100 * jiwer.wer(list(said), list(heard))
+
+
+def length_rows(ears: dict[str, Hear], clips: list[Clip], seconds: int, repeats: int) -> list[Row]:
+    """Times all on the same clips of about a length, and counts the words that they get wrong."""
+    spent = {name: [] for name in ears}
+    for audio, _ in clips:
+        calls = {name: functools.partial(hear, audio) for name, hear in ears.items()}
+        for name, times in interleaved(calls, repeats).items():
+            spent[name].append(median(times))
+    rates = {name: error_rate(hear, clips) for name, hear in ears.items()}
+    ours, *peers = ears
+    times = {name: median(each) for name, each in spent.items()}
+    rows = [Row(f"ASR on {seconds} s clips against {peer}", times[ours], times[peer], "s") for peer in peers]
+    return rows + [Row(f"WER on {seconds} s clips against {peer}", rates[ours], rates[peer], "%") for peer in peers]
+
+
+def main() -> None:
+    """Times all lengths, counts words where asked, prints and writes what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the folder that benchmarks/es_mx.py wrote")
+    parser.add_argument("--json", type=Path, help="where the rows go; a picture goes beside it")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=6, help="of each length")
+    parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS, help="in seconds")
+    parser.add_argument(
+        "--wer", type=int, default=0, help="on so many clips, compare the words with the stock pipeline's"
+    )
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    logging.set_verbosity_error()
+    torch.set_num_threads(options.threads)
+    clips = read_clips(options.data)
+    ours, stock = our_ear(options.precision), stock_ear()
+    rows = []
+    ears = (
+        {"ours": ours, **faster_whisper_ears(options.threads), "the stock pipeline": stock} if options.lengths else {}
+    )
+    for seconds in track(options.lengths, description="Timing"):
+        rows += length_rows(ears, of_length(clips, seconds, options.clips), seconds, options.repeats)
+    if options.wer:
+        chosen = clips[: options.wer]
+        rates = [error_rate(hear, chosen, f"Hearing, {name}") for name, hear in (("ours", ours), ("stock", stock))]
+        rows.append(Row(f"WER on {len(chosen)} clips against the stock pipeline at 30 s", *rates, "%"))
+    report(f"Whisper base, {options.precision}, against its peers", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Time answering against the stock text-generation pipeline in float32: python benchmarks/llm.py [--json FILE]
+
+Both hold the same weights, are given the same prompts (instruction, examples, question) token by token, and say as
+many tokens: nothing ends an answer early. Ours is asked one question after another, as in use, so that each prompt
+begins like the last; what that saves is shown apart.
+"""
+
+import argparse
+import itertools
+import os
+from pathlib import Path
+
+from measure import Row, interleaved, median, report
+
+import hfpipe  # before torch: it lets torch's waiting threads sleep
+
+# isort: split
+import torch
+from transformers import pipeline
+from transformers.utils import logging
+
+from hfpipe.llm import LLM, default_system_prompt
+
+QUESTIONS = (
+    "¿Cuál es la capital de Francia?",
+    "¿Quién escribió Cien años de soledad?",
+    "¿En qué año llegó Colón a América?",
+    "¿Cuál es el río más largo del mundo?",
+    "¿De qué color es el cielo?",
+)
+TOKENS = 40  # of a spoken answer of two sentences
+
+
+class Counted:
+    """Counts the tokens that a model says, one for each time that it is run."""
+
+    def __init__(self, model):
+        self.runs = 0
+        model.register_forward_hook(self.add)
+
+    def add(self, *_) -> None:
+        """Counts one more."""
+        self.runs += 1
+
+
+def main() -> None:
+    """Times both, checks that they said as much, prints and writes what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="folder or id of a chat model; by default the offline repo's")
+    parser.add_argument("--json", type=Path, help="where the rows go; a picture goes beside it")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of each answer")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    logging.set_verbosity_error()
+    torch.set_num_threads(options.threads)
+    name = options.model or os.path.join(hfpipe.offline_repo(), "llm")
+    llm = LLM.from_pretrained(name, precision=options.precision)
+    stock = pipeline("text-generation", model=name, dtype=torch.float32, device="cpu")
+    counters = [Counted(llm.model), Counted(stock.model)]
+    for model in (llm.model, stock.model):
+        model.generation_config.eos_token_id = None  # or an answer would end
+    questions = itertools.cycle(QUESTIONS)
+
+    def ask_ours(tokens: int, forget: bool = False) -> None:
+        if forget:
+            llm._kept = None
+        llm(next(questions), max_new_tokens=tokens)
+
+    def ask_stock(tokens: int) -> None:
+        prompt = llm._prompt(next(questions), default_system_prompt("es"), [], "es")
+        stock(prompt, max_new_tokens=tokens, do_sample=False, add_special_tokens=False, return_full_text=False)
+
+    count = options.tokens
+    said = []
+    for ask, counter in ((ask_ours, counters[0]), (ask_stock, counters[1])):
+        before = counter.runs
+        ask(count)
+        said.append(counter.runs - before)
+    assert said == [count, count], f"the sides said {said} tokens, not {count} each"
+    calls = {
+        "ours": lambda: ask_ours(count),
+        "ours, first token": lambda: ask_ours(1),
+        "ours, cold": lambda: ask_ours(count, forget=True),
+        "ours, cold, first token": lambda: ask_ours(1, forget=True),
+        "stock": lambda: ask_stock(count),
+        "stock, first token": lambda: ask_stock(1),
+    }
+    spent = {name: median(times) for name, times in interleaved(calls, options.repeats).items()}
+    ours, cold, peer = (spent[name] for name in ("ours", "ours, cold", "stock"))
+    first, cold_first, peer_first = (spent[f"{name}, first token"] for name in ("ours", "ours, cold", "stock"))
+    rows = [
+        Row("LLM tokens/s against the stock text-generation pipeline in float32", count / ours, count / peer, "1/s"),
+        Row("LLM tokens/s with nothing kept of an earlier prompt", count / cold, count / peer, "1/s"),
+        Row(
+            "LLM tokens/s after the first token",
+            (count - 1) / (ours - first),
+            (count - 1) / (peer - peer_first),
+            "1/s",
+        ),
+        Row("LLM first token", first, peer_first, "s"),
+        Row("LLM first token with nothing kept of an earlier prompt", cold_first, peer_first, "s"),
+    ]
+    report(f"An answer of {count} tokens, {options.precision}, against float32", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
