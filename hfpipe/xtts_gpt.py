@@ -9,9 +9,9 @@ from torch import nn
 
 from .precision import BFloat16Linear, Conv1D, Int8Linear
 
-PREFIX_TOKEN = (
-    1  # what coqui puts in the place of the prompt, and so counts as said (coqui-tts 0.28, GPT.compute_embeddings)
-)
+PREFIX_TOKEN = 1  # coqui has it in the place of the prompt, so it counts as said (coqui-tts 0.28, compute_embeddings)
+GRAPH_LENGTHS = 256  # a CUDA graph looks at a multiple of so many positions
+MAX_IDLE = 8  # kinds of batches whose graphs are kept
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Decoder:
     """XTTS's GPT-2, with its own decoding loop: a static cache of keys and values, and one pass.
 
     The latents are the states from which the tokens were drawn; coqui-tts computes them a second time. A batch may
-    hold different texts and voices: prompts are padded on the left, and what was not written is masked.
+    hold different texts and voices: prompts are padded on the left, and what was not written is masked. On a CUDA
+    GPU a step, the drawing included, is one CUDA graph.
 
     Args:
         gpt: coqui's `GPT` module, on the CPU; its parameters are read, never changed.
@@ -62,6 +63,8 @@ class Decoder:
         self.start_audio, self.stop_audio = gpt.start_audio_token, gpt.stop_audio_token
         self.heads, self.limit = gpt.heads, gpt.max_gen_mel_tokens
         self.channels = self.audio.shape[1]
+        self.has_graphs = self.device.type == "cuda"
+        self._idle: dict[tuple, list[_Batch]] = {}  # with their graphs, by rows, length and sampling
 
     @torch.inference_mode()
     def read_voice(self, latents: torch.Tensor) -> torch.Tensor:
@@ -71,8 +74,8 @@ class Decoder:
             (layers, 2, heads, positions, channels / heads).
         """
         states = latents.to(self.device, self.dtype)
-        cache = self._new_cache(1, states.shape[1])
-        self._forward(states, cache, 0, states.shape[1], None)
+        cache = self.new_cache(1, states.shape[1])
+        self.forward(states, cache, 0)
         return cache[:, :, 0]
 
     @torch.inference_mode()
@@ -99,29 +102,25 @@ class Decoder:
         """
         steps = min(max_new_tokens or self.limit, self.limit)
         prompts = [self._embed_text(text) for text in texts]
-        widths = [voice.shape[3] + len(prompt) for voice, prompt in zip(voices, prompts, strict=True)]
-        width = max(widths)
-        cache = self._new_cache(len(texts), width + steps)
-        padding = [width - each for each in widths]
-        mask = self._mask(padding, width + steps) if any(padding) or self.device.type != "cpu" else None
-        states = self._prefill(prompts, voices, padding, cache, mask, width)
-        rows = torch.arange(len(texts), device=self.device)
-        said = torch.zeros(len(texts), self.audio.shape[0], dtype=torch.bool, device=self.device)
-        said[:, [PREFIX_TOKEN, self.start_audio]] = True
-        done = torch.zeros(len(texts), dtype=torch.bool, device=self.device)
+        width = max(voice.shape[3] + len(prompt) for voice, prompt in zip(voices, prompts, strict=True))
+        length = width + steps
+        if self.has_graphs:  # few lengths, so that graphs serve again
+            length = -(-length // GRAPH_LENGTHS) * GRAPH_LENGTHS
+        key = len(texts), length, sampling
+        try:
+            batch = self._idle[key].pop()
+        except (KeyError, IndexError):
+            batch = _Batch(self, *key)
+        batch.begin(prompts, voices, min_new_tokens)
         for step in range(steps):
-            latents = self.final_norm(states)
-            logits = self.head(latents).float()
-            if step < min_new_tokens:
-                logits[:, self.stop_audio] = -torch.inf
-            tokens = torch.where(done, self.stop_audio, draw(logits, said, sampling))
-            yield latents.float(), tokens
-            said[rows, tokens] = True
-            done = done | (tokens == self.stop_audio)
-            if step + 1 == steps or done.all():
-                return
-            inputs = self.audio[tokens] + self.audio_positions[step + 1]
-            states = self._forward(inputs[:, None], cache, width + step, width + step + 1, mask)[:, -1]
+            yield batch.latents.clone(), batch.tokens.clone()
+            if step + 1 == steps or batch.done.all():
+                break
+            batch.advance()
+        if self.has_graphs:
+            if len(self._idle) >= MAX_IDLE:
+                self._idle.clear()
+            self._idle.setdefault(key, []).append(batch)
 
     def _embed_text(self, text: torch.Tensor) -> torch.Tensor:
         """Embeds one row's prompt after the voice: start, text, stop, and the first audio token."""
@@ -130,41 +129,115 @@ class Decoder:
         words = self.text[tokens] + self.text_positions[: len(tokens)]
         return torch.cat([words, (self.audio[self.start_audio] + self.audio_positions[0])[None]])
 
-    def _prefill(self, prompts, voices, padding, cache, mask, width: int) -> torch.Tensor:
-        """Fills the cache with voices and prompts, and gives the states of each prompt's last position."""
-        last = []
-        for row, (prompt, voice) in enumerate(zip(prompts, voices, strict=True)):
-            start = padding[row] + voice.shape[3]
-            cache[:, :, row, :, : padding[row]] = 0  # masked, but 0 times what memory happens to hold may be NaN
-            cache[:, :, row, :, padding[row] : start] = voice
-            own = None if mask is None else mask[row : row + 1]
-            states = self._forward(prompt[None], cache[:, :, row : row + 1], start, width, own)
-            last.append(states[:, -1])
-        return torch.cat(last)
+    def forward(self, states: torch.Tensor, cache: torch.Tensor, start: int, bias=None) -> torch.Tensor:
+        """Runs the blocks on a prompt (rows, length, channels), and caches its keys and values from `start` on."""
+        length, end = states.shape[1], start + states.shape[1]
+        positions = torch.arange(start, end, device=self.device)
+        ahead = torch.ones(length, end, dtype=torch.bool, device=self.device).triu(start + 1)
+        causal = torch.zeros(length, end, dtype=self.dtype, device=self.device).masked_fill(ahead, -torch.inf)
+        return self.run_blocks(states, cache[..., :end, :], positions, causal if bias is None else bias + causal)
 
-    def _forward(self, states: torch.Tensor, cache: torch.Tensor, start: int, end: int, mask) -> torch.Tensor:
-        """Runs the blocks on (rows, end - start, channels), whose keys and values go to cache[..., start:end, :]."""
-        length = end - start
-        bias = None if mask is None else mask[..., :end]
-        if length > 1:
-            ahead = torch.ones(length, end, dtype=torch.bool, device=self.device).triu(start + 1)
-            causal = torch.zeros(length, end, dtype=self.dtype, device=self.device).masked_fill(ahead, -torch.inf)
-            bias = causal if bias is None else bias + causal
+    def run_blocks(self, states, cache: torch.Tensor, positions: torch.Tensor, bias) -> torch.Tensor:
+        """Runs the blocks, which write `cache` at `positions` and look at all of it but for what `bias` rules out."""
         for block, (keys, values) in zip(self.blocks, cache, strict=True):
-            states = block(states, keys, values, start, end, bias, self.heads)
+            states = block(states, keys, values, positions, bias, self.heads)
         return self.norm_blocks(states)
 
-    def _new_cache(self, rows: int, length: int) -> torch.Tensor:
+    def new_cache(self, rows: int, length: int) -> torch.Tensor:
+        """Gives an unwritten cache, (layers, 2, rows, heads, length, channels / heads)."""
         shape = (len(self.blocks), 2, rows, self.heads, length, self.channels // self.heads)
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
-    def _mask(self, padding: list[int], length: int) -> torch.Tensor:
-        """Adds minus infinity to the padding on the left of each row: (rows, 1, 1, length)."""
-        positions = torch.arange(length, device=self.device)
-        padded = positions[None] < torch.tensor(padding, device=self.device)[:, None]
-        return torch.zeros(padded.shape, dtype=self.dtype, device=self.device).masked_fill(padded, -torch.inf)[
-            :, None, None
-        ]
+
+class _Batch:
+    """What changes while a batch is decoded, at fixed addresses, so that a GPU can replay a step of it as a graph.
+
+    Attributes:
+        tokens: the last that were drawn, (rows,).
+        latents: what they were drawn from, float32 (rows, channels).
+        done: which rows have said stop.
+    """
+
+    def __init__(self, decoder: Decoder, rows: int, length: int, sampling: Sampling):
+        self.decoder, self.sampling, self.length = decoder, sampling, length
+        device = decoder.device
+        self.cache = decoder.new_cache(rows, length)
+        self.mask = torch.empty(rows, 1, 1, length, dtype=decoder.dtype, device=device)
+        self.position, self.count, self.shortest = torch.zeros(3, 1, dtype=torch.long, device=device)
+        self.said = torch.zeros(rows, decoder.audio.shape[0], dtype=torch.bool, device=device)
+        self.done = torch.zeros(rows, dtype=torch.bool, device=device)
+        self.tokens = torch.zeros(rows, dtype=torch.long, device=device)
+        self.latents = torch.zeros(rows, decoder.channels, device=device)
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+
+    def begin(self, prompts: list[torch.Tensor], voices: list[torch.Tensor], min_new_tokens: int) -> None:
+        """Fills the cache with voices and prompts, and draws each row's first token."""
+        widths = [voice.shape[3] + len(prompt) for voice, prompt in zip(voices, prompts, strict=True)]
+        self.written = max(widths)
+        self.is_padded = min(widths) < self.written
+        self.mask.fill_(-torch.inf)
+        last = []
+        for row, (prompt, voice, width) in enumerate(zip(prompts, voices, widths, strict=True)):
+            padding, cache = self.written - width, self.cache[:, :, row : row + 1]
+            start = padding + voice.shape[3]
+            cache[..., :padding, :] = 0  # masked, but 0 times what memory happens to hold may be NaN
+            cache[:, :, 0, :, padding:start] = voice
+            self.mask[row, ..., padding : self.written] = 0
+            bias = self.mask[row : row + 1, ..., : self.written] if padding else None
+            last.append(self.decoder.forward(prompt[None], cache, start, bias)[:, -1])
+        if self.decoder.has_graphs:
+            self.cache[..., self.written :, :] = 0  # a graph looks at all of it
+        self.position.fill_(self.written)
+        self.count.zero_()
+        self.shortest.fill_(min_new_tokens)
+        self.done.fill_(False)
+        self.said.fill_(False)
+        self.said[:, [PREFIX_TOKEN, self.decoder.start_audio]] = True
+        self._draw(torch.cat(last))
+
+    def advance(self) -> None:
+        """Draws each row's next token."""
+        self.written += 1
+        if not self.decoder.has_graphs:
+            return self._step(self.written)
+        end = min(-(-self.written // GRAPH_LENGTHS) * GRAPH_LENGTHS, self.length)
+        if end in self.graphs:
+            self.graphs[end].replay()
+        else:
+            self.graphs[end] = self._capture(end)
+
+    def _step(self, end: int) -> None:
+        """Draws the next tokens, looking at the first `end` positions of the cache."""
+        decoder = self.decoder
+        self.mask.index_fill_(3, self.position, 0)
+        inputs = decoder.audio[self.tokens] + decoder.audio_positions[self.count + 1]
+        bias = self.mask[..., :end] if self.is_padded or decoder.has_graphs else None
+        states = decoder.run_blocks(inputs[:, None], self.cache[..., :end, :], self.position, bias)
+        self.position += 1
+        self.count += 1
+        self._draw(states[:, -1])
+
+    def _draw(self, states: torch.Tensor) -> None:
+        latents = self.decoder.final_norm(states)
+        logits = self.decoder.head(latents).float()
+        stop = self.decoder.stop_audio
+        logits[:, stop] = torch.where(self.count < self.shortest, -torch.inf, logits[:, stop])
+        self.latents.copy_(latents)
+        self.tokens.copy_(torch.where(self.done, stop, draw(logits, self.said, self.sampling)))
+        self.said.scatter_(1, self.tokens[:, None], True)
+        self.done |= self.tokens == stop
+
+    def _capture(self, end: int) -> "torch.cuda.CUDAGraph":
+        """Takes a step on a stream aside, which sets the libraries up, and records the next ones' graph."""
+        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            self._step(end)
+        here.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step(end)
+        return graph
 
 
 class _Block:
@@ -177,14 +250,15 @@ class _Block:
             _linear(layer, precision, device, dtype) for layer in layers
         )
 
-    def __call__(self, states, keys, values, start: int, end: int, bias, heads: int) -> torch.Tensor:
+    def __call__(self, states, keys, values, positions: torch.Tensor, bias, heads: int) -> torch.Tensor:
         rows, length, channels = states.shape
         joined = self.attend(self.norm_1(states)).view(rows, length, 3, heads, channels // heads)
         query, key, value = joined.permute(2, 0, 3, 1, 4)
-        keys[:, :, start:end], values[:, :, start:end] = key, value
-        scores = torch.matmul(query, keys[:, :, :end].transpose(-1, -2)) * (channels // heads) ** -0.5
+        keys.index_copy_(2, positions, key)
+        values.index_copy_(2, positions, value)
+        scores = torch.matmul(query, keys.transpose(-1, -2)) * (channels // heads) ** -0.5
         scores = scores if bias is None else scores + bias
-        mixed = torch.matmul(scores.softmax(dim=-1), values[:, :, :end])
+        mixed = torch.matmul(scores.softmax(dim=-1), values)
         states = states + self.project(mixed.transpose(1, 2).reshape(rows, length, channels))
         return states + self.narrow(F.gelu(self.widen(self.norm_2(states)), approximate="tanh"))
 

@@ -31,6 +31,7 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+ROOM = 128  # tokens that the tiny Whisper can write
 BYTES = list(bytes_to_unicode().values())
 WHISPER_LANGUAGES = ("en", "es", "fr")
 WHISPER_SPECIAL = [
@@ -62,7 +63,10 @@ def all_but_letters(size: int, spared: set[int]) -> list[int]:
 
 
 def save_tiny_whisper(folder: Path) -> Path:
-    """Writes a multilingual Whisper of one layer, with a real Whisper tokenizer of bytes, that spells letters."""
+    """Writes a multilingual Whisper of one layer, with a real Whisper tokenizer of bytes, that spells letters.
+
+    Its positions for tokens are cut from 448: random weights write until there is no room left.
+    """
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(WHISPER_SPECIAL)
     tokenizer.add_tokens([AddedToken(f"<|{i * 0.02:.2f}|>", normalized=False) for i in range(1501)])
@@ -83,6 +87,8 @@ def save_tiny_whisper(folder: Path) -> Path:
         eos_token_id=end,
     )
     model = WhisperForConditionalGeneration(config)
+    decoder, config.max_target_positions = model.get_decoder(), ROOM
+    decoder.embed_positions.weight = torch.nn.Parameter(decoder.embed_positions.weight[:ROOM].detach().clone())
     model.generation_config = GenerationConfig(
         decoder_start_token_id=start,
         pad_token_id=end,

@@ -8,7 +8,6 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from terse import save_terse_whisper
 from test_check_rows import RATE, speech
 from transformers import WhisperForConditionalGeneration
 
@@ -22,13 +21,8 @@ SENTENCES = ["Hola", "¿Qué hora es?", "Mañana será otro día, dijo."]
 
 
 @pytest.fixture(scope="module")
-def terse_whisper(tiny_whisper, tmp_path_factory):
-    return save_terse_whisper(tiny_whisper, tmp_path_factory.mktemp("terse"))
-
-
-@pytest.fixture(scope="module")
-def loaded(terse_whisper):
-    return load_whisper(terse_whisper)
+def loaded(tiny_whisper):
+    return load_whisper(tiny_whisper)
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +130,8 @@ def test_a_course_hears_every_row_as_often(rows):
     assert np.mean(windows) < 1 + 32 / 10 + MARGIN + 1.0  # sorted by length: near the mean, not the longest
 
 
-def test_a_window_is_what_the_library_hears_at_30_seconds(loaded, terse_whisper):
-    library = WhisperForConditionalGeneration.from_pretrained(terse_whisper).eval()
+def test_a_window_is_what_the_library_hears_at_30_seconds(loaded, tiny_whisper):
+    library = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).eval()
     features = features_of(loaded[1], [speech(3)], FULL_WINDOW)
     with torch.inference_mode():
         expected = library.get_encoder()(features).last_hidden_state

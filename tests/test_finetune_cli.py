@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import soundfile
-from terse import save_terse_whisper
 from test_check_rows import RATE, speech, write_bad_rows
 from typer.testing import CliRunner
 
@@ -14,11 +13,6 @@ from finetune.__main__ import app
 from finetune.options import HELP
 
 runner = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"})
-
-
-@pytest.fixture(scope="module")
-def terse_whisper(tiny_whisper, tmp_path_factory):
-    return save_terse_whisper(tiny_whisper, tmp_path_factory.mktemp("terse"))
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +26,9 @@ def table(tmp_path_factory):
     return folder / "all.csv"
 
 
-def test_whisper_trains_from_yaml_and_the_command_line_wins(table, terse_whisper, tmp_path):
+def test_whisper_trains_from_yaml_and_the_command_line_wins(table, tiny_whisper, tmp_path):
     (tmp_path / "mine.yaml").write_text(
-        f"train: {table}\nmodel: {terse_whisper}\nout: {tmp_path / 'yaml'}\nmax_steps: 9\nvalidation_share: 0\n"
+        f"train: {table}\nmodel: {tiny_whisper}\nout: {tmp_path / 'yaml'}\nmax_steps: 9\nvalidation_share: 0\n"
         "log_to: none\nbatch_size: 2\n"
     )
     command = ["whisper", "--config", str(tmp_path / "mine.yaml"), "--max-steps", "1", "--out", str(tmp_path / "out")]
@@ -47,9 +41,9 @@ def test_whisper_trains_from_yaml_and_the_command_line_wins(table, terse_whisper
     assert report["rows"] == {"train": 6, "validation": 0, "test": 2}  # parted by speaker
 
 
-def test_check_prints_and_writes_what_is_wrong(terse_whisper, tmp_path):
+def test_check_prints_and_writes_what_is_wrong(tiny_whisper, tmp_path):
     bad, expected = write_bad_rows(tmp_path)
-    command = ["check", str(bad), "--model", str(terse_whisper), "--out", str(tmp_path / "report.json")]
+    command = ["check", str(bad), "--model", str(tiny_whisper), "--out", str(tmp_path / "report.json")]
     result = runner.invoke(app, command)
     assert result.exit_code == 0, result.stderr
     (report,) = json.loads((tmp_path / "report.json").read_text())
@@ -57,19 +51,19 @@ def test_check_prints_and_writes_what_is_wrong(terse_whisper, tmp_path):
     assert all(f"| {line} |" in result.stdout for line, _ in expected)
 
 
-def test_check_refuses_a_leak(table, terse_whisper):
-    result = runner.invoke(app, ["check", str(table), str(table), "--model", str(terse_whisper)])
+def test_check_refuses_a_leak(table, tiny_whisper):
+    result = runner.invoke(app, ["check", str(table), str(table), "--model", str(tiny_whisper)])
     assert result.exit_code == 1 and "8 of 8 test recordings are also in the training set" in result.stderr
 
 
-def test_evaluate_and_compare(table, terse_whisper):
-    result = runner.invoke(app, ["evaluate", str(terse_whisper), str(table), "--json", "--max-rows", "3"])
+def test_evaluate_and_compare(table, tiny_whisper):
+    result = runner.invoke(app, ["evaluate", str(tiny_whisper), str(table), "--json", "--max-rows", "3"])
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["utterances"] == 3 and found["wer"] >= 100 and found["parameters"] > 1000 and found["rtf"] > 0
-    result = runner.invoke(app, ["compare", str(terse_whisper), str(terse_whisper), str(table), "--max-rows", "2"])
+    result = runner.invoke(app, ["compare", str(tiny_whisper), str(tiny_whisper), str(table), "--max-rows", "2"])
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.count(str(terse_whisper)) == 2 and "WER" in result.stdout
+    assert result.stdout.count(str(tiny_whisper)) == 2 and "WER" in result.stdout
 
 
 @pytest.mark.parametrize("command, words", [
@@ -83,9 +77,9 @@ def test_evaluate_and_compare(table, terse_whisper):
     (["compare", "test.csv"], "give the models and then the table"),
     (["export", "nowhere", "out"], "there is no Whisper in nowhere"),
 ])  # fmt: skip
-def test_errors_are_one_plain_line(terse_whisper, tmp_path, monkeypatch, command, words):
+def test_errors_are_one_plain_line(tiny_whisper, tmp_path, monkeypatch, command, words):
     monkeypatch.chdir(tmp_path)
-    result = runner.invoke(app, [str(terse_whisper) if word == "MODEL" else word for word in command])
+    result = runner.invoke(app, [str(tiny_whisper) if word == "MODEL" else word for word in command])
     assert result.exit_code == 1
     assert words in result.stderr and "Traceback" not in result.output
     assert not list(tmp_path.iterdir())

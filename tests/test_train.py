@@ -18,7 +18,6 @@ import soundfile
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from terse import save_terse_whisper
 from test_check_rows import RATE, speech, write_bad_rows
 from transformers import WhisperForConditionalGeneration, pipeline
 
@@ -36,11 +35,6 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def terse_whisper(tiny_whisper, tmp_path_factory):
-    return save_terse_whisper(tiny_whisper, tmp_path_factory.mktemp("terse"))
-
-
-@pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     """Two tables of rows with two speakers, a table of another language, and one of long audio."""
     folder = tmp_path_factory.mktemp("tables")
@@ -54,8 +48,8 @@ def tables(tmp_path_factory):
     return folder
 
 
-def options(tables, terse_whisper, out, **changed):
-    given = {"model": str(terse_whisper), "out": str(out), "epochs": 2, "batch_size": 4, "log_to": "none", **changed}
+def options(tables, tiny_whisper, out, **changed):
+    given = {"model": str(tiny_whisper), "out": str(out), "epochs": 2, "batch_size": 4, "log_to": "none", **changed}
     return {"train": str(tables / "train.csv"), "test": str(tables / "test.csv"), **given}
 
 
@@ -68,30 +62,30 @@ def weights(folder):
     return load_file(Path(folder) / "model.safetensors")
 
 
-def one_step(tables, terse_whisper, out, batch_size, accumulate, method="full"):
+def one_step(tables, tiny_whisper, out, batch_size, accumulate, method="full"):
     given = Options(
-        **options(tables, terse_whisper, out, batch_size=batch_size, accumulate=accumulate, max_steps=2, method=method,
+        **options(tables, tiny_whisper, out, batch_size=batch_size, accumulate=accumulate, max_steps=2, method=method,
                   validation_share=0.0, learning_rate=1e-2, lora_dropout=0.0)
     )  # fmt: skip
-    whisper, processor = load_whisper(terse_whisper)
+    whisper, processor = load_whisper(tiny_whisper)
     sets = prepare(given, whisper, processor, lambda text: None)
     history = run(given, whisper, processor, sets, lambda text: None)
     return losses(history), [float(entry["grad_norm"]) for entry in history if "loss" in entry], weights(out)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables, terse_whisper, tmp_path, method):
-    whole = one_step(tables, terse_whisper, tmp_path / "1", 8, 1, method)
+def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables, tiny_whisper, tmp_path, method):
+    whole = one_step(tables, tiny_whisper, tmp_path / "1", 8, 1, method)
     assert 6 < whole[0][0] < 9  # random weights over about 1800 tokens: log(1800) is 7.5
     for batch_size, accumulate in ((4, 2), (2, 4)):
-        parts = one_step(tables, terse_whisper, tmp_path / str(accumulate), batch_size, accumulate, method)
+        parts = one_step(tables, tiny_whisper, tmp_path / str(accumulate), batch_size, accumulate, method)
         assert parts[0] == pytest.approx(whole[0], rel=1e-3)
         assert parts[1] == pytest.approx(whole[1], rel=1e-2)
         for name, tensor in whole[2].items():
             torch.testing.assert_close(parts[2][name], tensor, atol=2e-3, rtol=0, msg=name)
 
 
-def test_one_batch_can_be_overfitted(tables, terse_whisper, tmp_path):
+def test_one_batch_can_be_overfitted(tables, tiny_whisper, tmp_path):
     """A Whisper of one layer learns which of four sentences goes with which of four tones."""
     table = tmp_path / "four.csv"
     table.write_text("".join(f"{i}.wav,{SENTENCES[i]}\n" for i in range(4)), encoding="utf-8")
@@ -99,10 +93,10 @@ def test_one_batch_can_be_overfitted(tables, terse_whisper, tmp_path):
         tone = np.sin(2 * np.pi * 200 * 2.5**i * np.arange(RATE * (4, 2, 5, 3)[i] // 4) / RATE)  # heard by length
         soundfile.write(tmp_path / f"{i}.wav", 0.5 * tone, RATE)
     given = Options(
-        **options(tables, terse_whisper, tmp_path / "out", train=str(table), max_steps=220, learning_rate=2e-2,
+        **options(tables, tiny_whisper, tmp_path / "out", train=str(table), max_steps=220, learning_rate=2e-2,
                   validation_share=0.0, timestamps=0.0, full_windows=0.0, evaluate_every=220)
     )  # fmt: skip
-    whisper, processor = load_whisper(terse_whisper)
+    whisper, processor = load_whisper(tiny_whisper)
     whisper.generation_config.suppress_tokens = None  # it may only spell a to z
     sets = prepare(given, whisper, processor, lambda text: None)
     found = losses(run(given, whisper, processor, sets, lambda text: None))
@@ -112,11 +106,11 @@ def test_one_batch_can_be_overfitted(tables, terse_whisper, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(tables, terse_whisper, tmp_path_factory):
+def trained(tables, tiny_whisper, tmp_path_factory):
     """A whole LoRA training with everything judged and written; gives its folder and its report."""
     out = tmp_path_factory.mktemp("trained") / "mine"
     report = train_whisper(
-        **options(tables, terse_whisper, out, method="lora", learning_rate=1e-2, other=f"{tables}/english.csv:en",
+        **options(tables, tiny_whisper, out, method="lora", learning_rate=1e-2, other=f"{tables}/english.csv:en",
                   long=str(tables / "long.csv"), export="ct2", log_to="tensorboard", spec_augment=True)
     )  # fmt: skip
     return out, report
@@ -165,11 +159,11 @@ def test_a_card_tells_where_the_model_comes_from(tmp_path):
     assert base_of(str(tmp_path)) == {"base_model": "openai/whisper-tiny", "license": "mit"}
 
 
-def test_an_adapter_changes_the_output_and_a_reload_gives_it_again(trained, terse_whisper, tables):
+def test_an_adapter_changes_the_output_and_a_reload_gives_it_again(trained, tiny_whisper, tables):
     from peft import PeftModel
 
     out, _ = trained
-    base, processor = load_whisper(terse_whisper)
+    base, processor = load_whisper(tiny_whisper)
     features = processor.feature_extractor(speech(), sampling_rate=RATE, return_tensors="pt").input_features
     inputs = {"input_features": features, "decoder_input_ids": torch.tensor([[base.config.decoder_start_token_id]])}
     with torch.inference_mode():
@@ -209,9 +203,9 @@ def test_the_export_says_what_the_model_says(trained, tables):
     assert theirs and (ours.startswith(theirs[:10]) or theirs.startswith(ours[:10]))
 
 
-def test_a_frozen_encoder_stays_and_the_decoder_learns(tables, terse_whisper, tmp_path):
-    train_whisper(**options(tables, terse_whisper, tmp_path, method="frozen-encoder", max_steps=3, export=None))
-    before = WhisperForConditionalGeneration.from_pretrained(terse_whisper).state_dict()
+def test_a_frozen_encoder_stays_and_the_decoder_learns(tables, tiny_whisper, tmp_path):
+    train_whisper(**options(tables, tiny_whisper, tmp_path, method="frozen-encoder", max_steps=3, export=None))
+    before = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).state_dict()
     for name, tensor in weights(tmp_path).items():
         if name.startswith("model.encoder"):
             torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
@@ -227,11 +221,11 @@ def processes():
     return context
 
 
-def test_killed_and_resumed_it_ends_as_if_unbroken(tables, terse_whisper, tmp_path, processes):
+def test_killed_and_resumed_it_ends_as_if_unbroken(tables, tiny_whisper, tmp_path, processes):
     """Dropout, noise and SpecAugment draw chances at each step, and must draw the same after a kill."""
 
     def start(out):
-        given = options(tables, terse_whisper, out, method="lora", learning_rate=1e-2, noise=True, spec_augment=True,
+        given = options(tables, tiny_whisper, out, method="lora", learning_rate=1e-2, noise=True, spec_augment=True,
                         max_steps=14, evaluate_every=2, patience=9, resume=True)  # fmt: skip
         process = processes.Process(target=train_whisper, kwargs=given)
         process.start()
@@ -258,13 +252,13 @@ def test_killed_and_resumed_it_ends_as_if_unbroken(tables, terse_whisper, tmp_pa
         assert torch.equal(tensor, weights(tmp_path / "whole")[name]), name
 
 
-def test_two_processes_learn_what_one_learns(tables, terse_whisper, tmp_path):
+def test_two_processes_learn_what_one_learns(tables, tiny_whisper, tmp_path):
     common = {"validation_share": 0.25, "max_steps": 3, "learning_rate": 1e-2}
-    one = train_whisper(**options(tables, terse_whisper, tmp_path / "one", **common))
+    one = train_whisper(**options(tables, tiny_whisper, tmp_path / "one", **common))
     (tmp_path / "two.yaml").write_text(
         "\n".join(
             f"{name}: {value}"
-            for name, value in options(tables, terse_whisper, tmp_path / "two", batch_size=2, **common).items()
+            for name, value in options(tables, tiny_whisper, tmp_path / "two", batch_size=2, **common).items()
         )
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -276,8 +270,8 @@ def test_two_processes_learn_what_one_learns(tables, terse_whisper, tmp_path):
     assert two["transcripts"] == one["transcripts"]
 
 
-def test_stopped_early_and_killed_after_that_it_stops_again(tables, terse_whisper, tmp_path):
-    given = options(tables, terse_whisper, tmp_path, max_steps=12, evaluate_every=1, patience=1, learning_rate=1e-9)
+def test_stopped_early_and_killed_after_that_it_stops_again(tables, tiny_whisper, tmp_path):
+    given = options(tables, tiny_whisper, tmp_path, max_steps=12, evaluate_every=1, patience=1, learning_rate=1e-9)
     first = train_whisper(**given)
     assert [entry["step"] for entry in first["history"] if "eval_wer" in entry] == [1, 2]
     before = weights(tmp_path)
@@ -298,16 +292,16 @@ def test_a_checkpoint_that_was_not_finished_is_not_resumed(tmp_path):
     assert last_whole_checkpoint(tmp_path / "nothing") is None
 
 
-def test_shards_train_like_the_audio(tables, terse_whisper, tmp_path):
+def test_shards_train_like_the_audio(tables, tiny_whisper, tmp_path):
     reports = [
-        train_whisper(**options(tables, terse_whisper, tmp_path / name, preprocess=preprocess, max_steps=3))
+        train_whisper(**options(tables, tiny_whisper, tmp_path / name, preprocess=preprocess, max_steps=3))
         for name, preprocess in (("audio", 0), ("shards", 5))
     ]
     assert losses(reports[0]) == pytest.approx(losses(reports[1]), abs=1e-3)
     assert len(list((tmp_path / "shards" / "features").glob("*.safetensors"))) == 3
 
 
-def test_a_streamed_dataset_trains_and_its_bad_rows_are_counted(tables, terse_whisper, tmp_path):
+def test_a_streamed_dataset_trains_and_its_bad_rows_are_counted(tables, tiny_whisper, tmp_path):
     import datasets
 
     audio = datasets.Features({"bytes": datasets.Value("binary"), "path": datasets.Value("string")})
@@ -317,7 +311,7 @@ def test_a_streamed_dataset_trains_and_its_bad_rows_are_counted(tables, terse_wh
             "sentence": [*SENTENCES, *SENTENCES[:7], "", "fuga"]}  # fmt: skip
     (tmp_path / "set").mkdir()
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
-    given = options(tables, terse_whisper, tmp_path / "out", train=f"{tmp_path / 'set'}::train", max_steps=3)
+    given = options(tables, tiny_whisper, tmp_path / "out", train=f"{tmp_path / 'set'}::train", max_steps=3)
     report = train_whisper(**given)
     assert report["data"]["train"]["dropped"] == {"no text": 1, "also in the test": 1}
     assert report["data"]["train"]["rows"] == 17 and len(losses(report)) == 3
@@ -325,10 +319,10 @@ def test_a_streamed_dataset_trains_and_its_bad_rows_are_counted(tables, terse_wh
         train_whisper(**{**given, "max_steps": None, "out": str(tmp_path / "other")})
 
 
-def test_bad_rows_are_counted_and_training_goes_on_with_the_rest(tables, terse_whisper, tmp_path):
+def test_bad_rows_are_counted_and_training_goes_on_with_the_rest(tables, tiny_whisper, tmp_path):
     (tmp_path / "bad").mkdir()
     table, expected = write_bad_rows(tmp_path / "bad")
-    given = options(tables, terse_whisper, tmp_path / "out", train=str(table), max_steps=1, validation_share=0.2)
+    given = options(tables, tiny_whisper, tmp_path / "out", train=str(table), max_steps=1, validation_share=0.2)
     report = train_whisper(**given)
     assert sum(report["data"]["train"]["dropped"].values()) == len(expected)
     assert report["rows"]["train"] + report["rows"]["validation"] == 6
@@ -347,20 +341,18 @@ def test_bad_rows_are_counted_and_training_goes_on_with_the_rest(tables, terse_w
     ({"other": "english.csv"}, "valid is a CSV and its language"),
     ({"batch_size": 0}, "--batch-size is 0"),
 ])  # fmt: skip
-def test_what_cannot_be_trained_is_said_and_leaves_no_model(
-    tables, terse_whisper, tiny_chat, tmp_path, changed, words
-):
+def test_what_cannot_be_trained_is_said_and_leaves_no_model(tables, tiny_whisper, tiny_chat, tmp_path, changed, words):
     changed = {name: str(tiny_chat) if value == "tiny_chat" else value for name, value in changed.items()}
     changed |= {"test": str(tables / "train.csv")} if changed.get("test") == "train" else {}
     with pytest.raises((ValueError, OSError), match=words):
-        train_whisper(**options(tables, terse_whisper, tmp_path / "out", **changed))
+        train_whisper(**options(tables, tiny_whisper, tmp_path / "out", **changed))
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_a_training_is_not_overwritten_nor_resumed_with_other_options(trained, tables, terse_whisper):
+def test_a_training_is_not_overwritten_nor_resumed_with_other_options(trained, tables, tiny_whisper):
     out, _ = trained
     with pytest.raises(ValueError, match="holds a training already"):
-        train_whisper(**options(tables, terse_whisper, out))
+        train_whisper(**options(tables, tiny_whisper, out))
     given = {**json.loads((out / "options.json").read_text()), "resume": True, "epochs": 3.0}
     with pytest.raises(ValueError, match="--epochs was 2 and is 3.0"):
         train_whisper(**given)
@@ -399,12 +391,12 @@ def test_yaml_gives_the_same_options(tmp_path):
             read_yaml(path)
 
 
-def test_the_learning_rate_suits_the_size_and_the_method(terse_whisper):
+def test_the_learning_rate_suits_the_size_and_the_method(tiny_whisper):
     assert Options(train="a.csv").peak_learning_rate(512) == LEARNING_RATES[512]
     assert Options(train="a.csv").peak_learning_rate(500) == LEARNING_RATES[512]
     assert Options(train="a.csv", method="lora").peak_learning_rate(512) == 1e-3
     assert Options(train="a.csv", learning_rate=3e-6).peak_learning_rate(512) == 3e-6
-    learner = with_lora(load_whisper(terse_whisper)[0], Options(train="a.csv", method="lora", lora_rank=2))
+    learner = with_lora(load_whisper(tiny_whisper)[0], Options(train="a.csv", method="lora", lora_rank=2))
     trainable = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
     assert 0 < trainable < sum(parameter.numel() for parameter in learner.parameters()) / 5
 
