@@ -9,6 +9,7 @@ import json
 import time
 from pathlib import Path
 
+import librosa
 import numpy as np
 import soundfile
 import torch
@@ -19,6 +20,7 @@ from hfpipe.cache import cache_folder
 from hfpipe.precision import resolve_precision
 from hfpipe.xtts import XTTS
 from hfpipe.xtts_checkpoint import CONFIG, COQUI_SPEAKERS, COQUI_WEIGHTS, VOCABULARY, quietly
+from hfpipe.xtts_gpt import Sampling
 
 TEXT = "La capital de Francia es París, y tiene algo más de dos millones de habitantes."
 TOKENS = 60  # audio tokens: 2.78 s
@@ -125,6 +127,27 @@ def load_row(folder: Path, repeats: int) -> Row:
     return Row(name, median(seconds["ours"]), median(seconds["coqui"]), "s")
 
 
+def compare_precisions(ours: XTTS, exact: XTTS) -> str:
+    """Tells how far a precision is from float32 when both are given the same audio tokens."""
+    latents, embedding = exact._find_voice(None, None)
+    [text], *_ = exact._prepare(TEXT, "es", {})
+    torch.manual_seed(0)
+    steps = exact._decoder.generate([text], [exact._read_prefix(latents)], Sampling(), TOKENS, TOKENS)
+    tokens = torch.cat([drawn for _, drawn in steps])
+    likeliest, mels = [], []
+    for each in (ours, exact):
+        decoder = each._decoder
+        said = decoder.audio[tokens[:-1]] + decoder.audio_positions[1:TOKENS]
+        prompt = torch.cat([latents[0], decoder._embed_text(text), said])[None]
+        with torch.inference_mode():
+            states = decoder.final_norm(decoder.forward(prompt, decoder.new_cache(1, prompt.shape[1]), 0)[0, -TOKENS:])
+            likeliest.append(decoder.head(states).argmax(dim=-1))
+        sound = each._vocoder(states, embedding).numpy()
+        mels.append(librosa.power_to_db(librosa.feature.melspectrogram(y=sound, sr=each.sampling_rate)))
+    same, distance = (likeliest[0] == likeliest[1]).float().mean(), np.abs(mels[0] - mels[1]).mean()
+    return f"on float32's tokens: the likeliest next is the same in {same:.0%}, log-mel distance {distance:.2f} dB"
+
+
 def curve(ours: XTTS) -> list[tuple[float, float, float]]:
     """Gives (seconds of answer, seconds to speak it, seconds to its first sound) for growing answers."""
     points = []
@@ -152,8 +175,10 @@ def main() -> None:
         rows = speech_rows(ours, coqui, arguments.repeats) + [voice_row(ours, folder, arguments.repeats), *rows]
         del coqui
         points = curve(ours)
-    title = f"XTTS, {resolve_precision(arguments.precision, 'cpu')}, against coqui-tts float32"
-    report(title, rows, arguments.json)
+        precision = resolve_precision(arguments.precision, "cpu")
+        nearness = compare_precisions(ours, XTTS.from_pretrained(folder, precision="float32"))
+    report(f"XTTS, {precision}, against coqui-tts float32", rows, arguments.json)
+    print(precision, nearness)
     for length, seconds, first in points:
         print(f"{length:5.1f} s of answer: {seconds:6.1f} s, first sound after {first:.2f} s")
     if arguments.json:

@@ -8,9 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoConfig, PreTrainedTokenizerBase, WhisperForConditionalGeneration, WhisperProcessor
+from transformers import (
+    AutoConfig,
+    PreTrainedTokenizerBase,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+)
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import logging
 
 from hfpipe.asr import (
     FULL_WINDOW,
@@ -19,6 +24,7 @@ from hfpipe.asr import (
     SPARE_TOKENS,
     decode,
     detect_languages,
+    hear_long,
     repeats_itself,
 )
 from hfpipe.asr import MARGIN as HEARING_MARGIN
@@ -117,7 +123,7 @@ def transcribe(
     """
     training = whisper.training
     whisper.eval()
-    ears = Ears(whisper, processor.tokenizer)
+    ears = Ears(whisper, processor.tokenizer, processor.feature_extractor)
     texts = {}
     order = sorted(range(len(waveforms)), key=lambda i: len(waveforms[i]))
     short = [i for i in order if len(waveforms[i]) <= FULL_WINDOW * SAMPLING_RATE]
@@ -134,7 +140,7 @@ def transcribe(
             texts |= zip(wrong, again, strict=True)
         on_done(len(batch))
     for i in order[len(short) :]:
-        texts[i] = _hear_long(whisper, processor, waveforms[i], language)
+        texts[i] = hear_long(ears, waveforms[i], language)
         on_done(1)
     whisper.train(training)
     return [texts[i] for i in range(len(waveforms))]
@@ -145,6 +151,7 @@ class Ears(NamedTuple):
 
     model: WhisperForConditionalGeneration
     tokenizer: PreTrainedTokenizerBase
+    feature_extractor: WhisperFeatureExtractor
 
 
 def _hear(ears, processor, waveforms, window, language, limit) -> tuple[list[str], list[bool]]:
@@ -152,32 +159,3 @@ def _hear(ears, processor, waveforms, window, language, limit) -> tuple[list[str
     encoded = BaseModelOutput(last_hidden_state=ears.model.get_encoder()(features)[0])
     languages = [language] * len(waveforms) if language else detect_languages(ears, encoded)
     return decode(ears, encoded, languages, limit)
-
-
-def _hear_long(whisper, processor, waveform, language) -> str:
-    inputs = processor.feature_extractor(
-        waveform,
-        sampling_rate=SAMPLING_RATE,
-        truncation=False,
-        padding="longest",
-        return_attention_mask=True,
-        return_tensors="pt",
-    )
-    features = inputs.input_features.to(whisper.device, whisper.dtype)
-    mask = inputs.attention_mask.to(whisper.device)
-    # Without the task Whisper degenerates into one repeated word; a model of English alone takes neither.
-    said = {"task": "transcribe", "language": language} if whisper.generation_config.is_multilingual else {}
-    loudness = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns of arguments that Whisper's own code sets
-    try:
-        tokens = whisper.generate(
-            input_features=features,
-            attention_mask=mask,
-            return_timestamps=True,  # by which it goes from window to window
-            num_beams=1,
-            return_dict_in_generate=False,
-            **said,
-        )
-    finally:
-        logging.set_verbosity(loudness)
-    return processor.batch_decode(tokens, skip_special_tokens=True)[0].strip()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import AutomaticSpeechRecognitionPipeline, GenerationMixin, LogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import logging
 
 from .audio import SAMPLING_RATE
 from .precision import convert_linears, resolve_precision, trial_seconds
@@ -20,6 +21,14 @@ MARGIN = 128 / POSITIONS_PER_SECOND  # seconds of silence to leave after the spe
 # What a short window that went wrong looks like: it never stops, or says one thing over and over.
 MAX_TOKENS_PER_SECOND, SPARE_TOKENS = 8, 10  # speech has about 4
 MAX_COMPRESSION = 2.4  # compression_ratio_threshold of openai/whisper, transcribe.py
+
+# Whisper's own way with a stretch that repeats itself or that it is unsure of: it is drawn again, ever more freely
+# (Radford et al. 2022, §4.5; transformers compresses tokens, not letters, so its documentation's threshold is lower).
+DRAW_AGAIN = {
+    "temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    "compression_ratio_threshold": 1.35,
+    "logprob_threshold": -1.0,
+}
 
 
 def prepare_whisper(model, precision: str = "auto") -> None:
@@ -57,7 +66,7 @@ def transcribe(
 
     Most questions last a few seconds, and Whisper pads them to 30: here its encoder hears a shorter window where one
     leaves a margin, and hears all 30 s only if the text then runs on or repeats itself. Longer questions are heard
-    30 s after 30 s, each from where the last sentence ended (Radford et al. 2022, §3.8).
+    30 s after 30 s, each from where the last sentence ended (Radford et al. 2022, §4.5).
 
     Args:
         asr: the stock pipeline around a Whisper.
@@ -77,7 +86,7 @@ def transcribe(
     encoded = encode(asr, questions, window) if seconds <= FULL_WINDOW or language is None else None
     languages = [language] * len(questions) if language else detect_languages(asr, encoded)
     if seconds > FULL_WINDOW:
-        texts = [_hear_long(asr, questions[0], languages[0])]
+        texts = [hear_long(asr, questions[0], languages[0])]
     elif window == FULL_WINDOW:
         texts = decode(asr, encoded, languages)[0]
     else:
@@ -207,10 +216,36 @@ def _prompt(asr, language: str) -> list[int]:
     return [config.decoder_start_token_id, *asr.tokenizer.convert_tokens_to_ids(names)]
 
 
-def _hear_long(asr, question: np.ndarray, language: str) -> str:
-    """Has the stock pipeline write down a question of more than 30 s."""
-    generate_kwargs = {"num_beams": 1}
-    if asr.model.generation_config.is_multilingual:
-        generate_kwargs |= {"task": "transcribe", "language": language}
-    # without timestamps the stock pipeline can't tell where to go on
-    return asr(question, return_timestamps=True, generate_kwargs=generate_kwargs)["text"].strip()
+def hear_long(asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, language: str | None) -> str:
+    """Writes down audio of any length at 16 kHz, window after window, each from where the last sentence ended.
+
+    What is drawn by chance is the same each time, and leaves torch's own chances as they were.
+    """
+    model = asr.model
+    inputs = asr.feature_extractor(
+        samples,
+        sampling_rate=SAMPLING_RATE,
+        truncation=False,
+        padding="longest",
+        return_attention_mask=True,
+        return_tensors="pt",
+    )
+    # Without the task Whisper degenerates into one repeated word; a model of English alone takes neither.
+    said = {"task": "transcribe", "language": language} if model.generation_config.is_multilingual else {}
+    loudness = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of arguments that Whisper's own code sets
+    try:
+        with torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            tokens = model.generate(
+                input_features=inputs.input_features.to(model.device, model.dtype),
+                attention_mask=inputs.attention_mask.to(model.device),
+                return_timestamps=True,  # by which it goes from window to window
+                num_beams=1,
+                return_dict_in_generate=False,
+                **DRAW_AGAIN,
+                **said,
+            )
+    finally:
+        logging.set_verbosity(loudness)
+    return asr.tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].strip()

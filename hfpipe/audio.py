@@ -17,6 +17,8 @@ import soxr
 import torch
 from transformers.pipelines.audio_utils import ffmpeg_read
 
+from .threads import threads
+
 SAMPLING_RATE = 16_000  # Hz, what Whisper and silero-vad hear
 VALID_SAMPLING_RATES = (1_000, 768_000)  # Hz
 FFMPEG_SAMPLING_RATE = 48_000  # Hz, for the formats that libsndfile doesn't read
@@ -126,13 +128,9 @@ def load_reference(speaker_wav) -> list[Reference]:
 def has_speech(samples: np.ndarray) -> bool:
     """Tells whether silero-vad hears anybody speak in a float32 waveform of shape (samples,) at 16 kHz."""
     get_speech_timestamps, model = _voice_activity_detector()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # its steps are too small to share, and two threads wait for each other on a busy machine
-    try:
-        blocks = (samples[start : start + LISTENING_BLOCK] for start in range(0, len(samples), LISTENING_BLOCK))
+    blocks = (samples[start : start + LISTENING_BLOCK] for start in range(0, len(samples), LISTENING_BLOCK))
+    with threads(1):  # its steps are too small to share, and two threads wait for each other on a busy machine
         return any(get_speech_timestamps(torch.from_numpy(block), model, SPEECH_THRESHOLD) for block in blocks)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def write_wav(path, samples: np.ndarray, sampling_rate: int) -> None:
@@ -148,28 +146,38 @@ def write_wav(path, samples: np.ndarray, sampling_rate: int) -> None:
 
 @functools.cache
 def _voice_activity_detector():
-    threads = torch.get_num_threads()
-    from silero_vad import get_speech_timestamps, load_silero_vad
+    with threads(torch.get_num_threads()):  # importing silero_vad sets one thread for the whole process
+        from silero_vad import get_speech_timestamps, load_silero_vad
 
-    model = load_silero_vad()
-    torch.set_num_threads(threads)  # importing silero_vad sets one thread for the whole process
-    return get_speech_timestamps, model
+        return get_speech_timestamps, load_silero_vad()
 
 
 def _check_reference(recording) -> Reference:
-    reference = recording if isinstance(recording, Reference) else Reference(*load_audio(recording))
-    samples, rate = reference
+    if isinstance(recording, (str, os.PathLike)):
+        return _check_encoded(_fetch(os.fspath(recording)), os.fspath(recording))
+    if isinstance(recording, (bytes, bytearray)):
+        return _check_encoded(bytes(recording))
+    return recording if isinstance(recording, Reference) else _check_samples(*load_audio(recording), _name(recording))
+
+
+@functools.lru_cache(maxsize=16)  # a voice that answers again isn't listened to again: 0.2 s
+def _check_encoded(data: bytes, path: str | None = None) -> Reference:
+    recording = data if path is None else {"bytes": data, "path": path}
+    return _check_samples(*load_audio(recording), _name(recording))
+
+
+def _check_samples(samples: np.ndarray, rate: int, name: str) -> Reference:
     if not has_speech(np.ascontiguousarray(resample(samples, rate, SAMPLING_RATE))):
         raise ValueError(
-            f"no speech in speaker_wav {_name(recording)} ({_describe(samples, rate)}). "
+            f"no speech in speaker_wav {name} ({_describe(samples, rate)}). "
             "Record 10 to 15 s of one person speaking, without music or noise."
         )
     if _clipped_share(samples) > CLIPPED_SHARE:
         raise ValueError(
-            f"speaker_wav {_name(recording)} is clipped: {_clipped_share(samples):.1%} of its samples lie flat "
+            f"speaker_wav {name} is clipped: {_clipped_share(samples):.1%} of its samples lie flat "
             "against the peak, and a cloned voice would crackle. Record again, at a lower level or further away."
         )
-    return reference
+    return Reference(samples, rate)
 
 
 def _clipped_share(samples: np.ndarray) -> float:
@@ -192,9 +200,10 @@ def _read(audio) -> tuple[np.ndarray, int, str]:
         array = next((audio[key] for key in ("array", "raw") if audio.get(key) is not None), None)
         if array is not None and "sampling_rate" in audio:
             return _to_numpy(array, name), _as_rate(audio["sampling_rate"], name), name
-        encoded = audio.get("bytes") or audio.get("path")
-        if encoded is not None:
-            return _read(encoded)
+        if audio.get("bytes"):
+            return *_decode(bytes(audio["bytes"]), name), name
+        if audio.get("path") is not None:
+            return _read(audio["path"])
         raise ValueError(
             f"the audio dict has the keys {sorted(map(str, audio))}; valid is 'array' or 'raw' with 'sampling_rate', "
             "or 'bytes', or 'path'."

@@ -12,6 +12,7 @@ ON_CPU = ("float32", "bfloat16", "int8")
 TRIAL_SHAPE = (1024, 4096)  # of XTTS's largest layers
 TRIAL_ROWS = (1, 64)  # a decoding step, and a prompt
 DIGIT = 63  # the largest digit of 7 bits: as large below zero as above it
+SHARES = torch.tensor([[1, 1 / (2 * DIGIT)]])  # of the coarse and of the fine digit
 TINY = torch.finfo(torch.float32).tiny
 # (inputs, their scale, the digit that zero becomes, weights) -> float32; it rounds the inputs to whole multiples
 DIGITS_TIMES_WEIGHTS = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
@@ -30,19 +31,22 @@ class Int8Linear(nn.Module):
         digits: 1, or 2 for the precision of inputs of 14 bits.
     """
 
-    _last = None  # the digits of the last single row, and their scale
+    _last = None  # inputs of a single row, their digits and the digits' scale
 
     def __init__(self, layer: nn.Linear | Conv1D, digits: int = 1):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
         self._digits = digits
         weight = _weight_of(layer).float()
-        scales = (weight.abs().amax(dim=1) / 127).clamp(min=TINY).double()
+        scales = (torch.linalg.vector_norm(weight, torch.inf, dim=1) / 127).clamp(min=TINY)
+        digits_of_weights = (
+            (weight / scales[:, None]).round_().to(torch.int8)
+        )  # quantize_per_channel takes twice as long
         zeros = torch.zeros(len(scales), dtype=torch.long)
-        quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        quantised = torch._make_per_channel_quantized_tensor(digits_of_weights, scales.double(), zeros, 0)
         bias = None if layer.bias is None else layer.bias.detach().float()
         self._packed = torch.ops.quantized.linear_prepack(quantised, bias if digits == 1 else None)
-        self._bias = bias
+        self._bias = torch.zeros(1) if bias is None else bias
         # Without VNNI the products of two neighbours are added in 16 bits, which 8-bit inputs would overflow.
         self._reduce_range = not torch.cpu.get_capabilities().get("avx512_vnni", False)
 
@@ -51,30 +55,32 @@ class Int8Linear(nn.Module):
         if self._digits == 1:
             outputs = torch.ops.quantized.linear_dynamic(inputs.float(), self._packed, self._reduce_range)
             return outputs.to(inputs.dtype)
-        rows = inputs.float().reshape(-1, inputs.shape[-1])
-        outputs = self._multiply_row(rows) if len(rows) == 1 else self._multiply_rows(rows)
-        if self._bias is not None:
-            outputs += self._bias
-        return outputs.to(inputs.dtype).reshape(*inputs.shape[:-1], outputs.shape[-1])
+        is_row = inputs.shape.numel() == inputs.shape[-1]
+        outputs = self._multiply_row(inputs) if is_row else self._multiply_rows(inputs)
+        return outputs.to(inputs.dtype).view(*inputs.shape[:-1], outputs.shape[-1])
 
-    def _multiply_row(self, row: torch.Tensor) -> torch.Tensor:
-        """Multiplies (1, inputs); the digits are taken over where the last layer had the same row, as q, k, v have."""
-        last = Int8Linear._last
-        if last is None or last[0].shape[1] != row.shape[1] or not torch.equal(last[0][:1], row):
+    def _multiply_row(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Multiplies a single row; its digits are taken over where it is the last layer's too, as for q, k and v.
+
+        Each call costs several times what it computes, so there are as few as may be.
+        """
+        row, last = inputs.float().reshape(1, -1), Int8Linear._last
+        if last is None or last[0] is not inputs or not torch.equal(last[1][:1], row):
             scale = max(float(torch.linalg.vector_norm(row, torch.inf)) / DIGIT, TINY)
-            rest = torch.sub(row, torch.round(row / scale), alpha=scale)  # at most half of the scale
-            last = Int8Linear._last = torch.cat([row, rest.mul_(2 * DIGIT)]), scale
-        digits, scale = last
-        coarse, fine = DIGITS_TIMES_WEIGHTS(digits, scale, DIGIT + 1, self._packed).split(1)
-        return torch.add(coarse, fine, alpha=1 / (2 * DIGIT))
+            rounded = torch.fake_quantize_per_tensor_affine(row, scale, DIGIT + 1, 0, 2 * DIGIT + 1)
+            rest = torch.sub(row, rounded).mul_(2 * DIGIT)  # which is at most half of the scale
+            last = Int8Linear._last = inputs, torch.cat([row, rest]), scale
+        _, digits, scale = last
+        return torch.addmm(self._bias, SHARES, DIGITS_TIMES_WEIGHTS(digits, scale, DIGIT + 1, self._packed))
 
-    def _multiply_rows(self, rows: torch.Tensor) -> torch.Tensor:
-        """Multiplies (rows, inputs), each row with a scale of its own."""
+    def _multiply_rows(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Multiplies (..., inputs), each row with a scale of its own, to (rows, outputs)."""
+        rows = inputs.float().reshape(-1, inputs.shape[-1])
         scales = rows.abs().amax(dim=1, keepdim=True).clamp_(min=TINY).div_(DIGIT)
         scaled = rows / scales
         digits = torch.cat([scaled, (scaled - scaled.round()).mul_(2 * DIGIT)])
         coarse, fine = DIGITS_TIMES_WEIGHTS(digits, 1.0, DIGIT + 1, self._packed).chunk(2)
-        return torch.add(coarse, fine, alpha=1 / (2 * DIGIT)).mul_(scales)
+        return torch.add(coarse, fine, alpha=1 / (2 * DIGIT)).mul_(scales).add_(self._bias)
 
 
 class BFloat16Linear(nn.Module):

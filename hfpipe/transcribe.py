@@ -11,6 +11,7 @@ from transformers import AutomaticSpeechRecognitionPipeline
 
 from .asr import FULL_WINDOW, detect_languages, encode
 from .audio import SAMPLING_RATE, SPEECH_THRESHOLD, _voice_activity_detector, load_audio
+from .threads import threads
 
 FORMATS = ("txt", "srt", "vtt", "json")
 LONGEST = 28.0  # seconds of a stretch; what is left of the window keeps its end from being cut
@@ -132,14 +133,10 @@ def find_stretches(samples: np.ndarray) -> list[tuple[int, int]]:
         The first and last sample of each, in order.
     """
     get_speech_timestamps, detector = _voice_activity_detector()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # its steps are too small to share
-    try:
+    with threads(1):  # its steps are too small to share
         found = get_speech_timestamps(
             torch.from_numpy(samples), detector, SPEECH_THRESHOLD, max_speech_duration_s=LONGEST - 2 * PADDING
         )
-    finally:
-        torch.set_num_threads(threads)
     padding = round(PADDING * SAMPLING_RATE)
     stretches = []
     for utterance in found:

@@ -18,6 +18,7 @@ from .cache import cache_folder
 from .licence import LICENCE_URL
 from .precision import resolve_precision
 from .sentences import split_text
+from .threads import threads
 from .voices import Voice, make_voice, read_voices, write_voices
 from .xtts_checkpoint import (
     CONFIG,
@@ -42,7 +43,7 @@ from .xtts_vocoder import Stream, Vocoder
 CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
 MAX_VOICES = 64  # kept in memory, about 8 MB each with their keys and values
-FIRST_CHUNK, CHUNK_GROWTH, LONGEST_CHUNK = 8, 1.5, 48  # audio tokens that are turned into sound at once in a stream
+FIRST_CHUNK, CHUNK_GROWTH, LONGEST_CHUNK = 8, 1.5, 48  # audio tokens that wait for the vocoder
 DEFAULT_CHAR_LIMIT = 250  # coqui-tts's own, for a language without one
 
 
@@ -229,39 +230,52 @@ class XTTS:
         Yields:
             float32 waveforms, the first of about a third of a second; together they are what a call gives.
         """
-        latents, embedding = self._find_voice(speaker_wav, speaker)
+        voices = [self._find_voice(speaker_wav, speaker)]
         pieces, sampling, speed, limits = self._prepare(text, language, options)
-        prefix = self._read_prefix(latents)
-        pause = np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
         for number, piece in enumerate(pieces):
             if number:
-                yield pause
-            steps = self._decoder.generate([piece], [prefix], sampling, **limits)
-            chunks = _in_thread(_chunks(step[0] for step in steps))
-            stream = Stream(self._vocoder, embedding, speed)
-            for chunk, is_last in chunks:
-                sound = stream.push(chunk, is_last)
+                yield np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
+            for [sound] in self._speak(piece, voices, sampling, speed, limits, FIRST_CHUNK):
                 if len(sound):
                     yield sound.clamp(-1, 1).numpy()
 
     def speak_in_voices(self, text: str, language: str, voices: list, **options) -> list[np.ndarray]:
-        """Speaks a text in several voices in one batch, which costs little more than one.
+        """Speaks a text in several voices in one batch, which costs less than one after the other.
 
         Args:
             voices: pairs of latents and embedding, such as `save_voice` keeps.
         """
         pieces, sampling, speed, limits = self._prepare(text, language, options)
-        prefixes = [self._read_prefix(latents) for latents, _ in voices]
         pause = torch.zeros(int(PAUSE_SECONDS * self.sampling_rate))
         spoken: list[list[torch.Tensor]] = [[] for _ in voices]
         for piece in pieces:
-            steps = list(self._decoder.generate([piece] * len(voices), prefixes, sampling, **limits))
-            latents = torch.stack([step[0] for step in steps], dim=1)
-            tokens = torch.stack([step[1] for step in steps], dim=1)
-            for row, (_, embedding) in enumerate(voices):
-                said = latents[row, : _length(tokens[row], self._decoder.stop_audio)]
-                spoken[row] += [pause, self._vocoder(said, embedding, speed).cpu()]
+            for parts in spoken:
+                parts.append(pause)
+            for sounds in self._speak(piece, voices, sampling, speed, limits, LONGEST_CHUNK // 2):
+                for parts, sound in zip(spoken, sounds, strict=True):
+                    parts.append(sound)
         return [torch.cat(parts[1:]).clamp(-1, 1).numpy() for parts in spoken]
+
+    def _speak(self, piece, voices, sampling, speed, limits, first_chunk: int) -> Iterator[list[torch.Tensor]]:
+        """Speaks token ids in each voice; gives their sound as it comes, some samples of each voice at a time.
+
+        The language model waits for memory and the vocoder for multiplications, so each has a half of the cores; once
+        the model is done the vocoder has them all.
+        """
+        prefixes = [self._read_prefix(latents) for latents, _ in voices]
+        streams = [Stream(self._vocoder, embedding, speed) for _, embedding in voices]
+        steps = self._decoder.generate([piece] * len(voices), prefixes, sampling, **limits)
+        cores = torch.get_num_threads()
+        half, stop = max(1, cores // 2), self._decoder.stop_audio
+        for chunk, is_last in _in_thread(steps, half, first_chunk):
+            latents, tokens = (torch.stack(each, dim=1) for each in zip(*chunk, strict=True))
+            sounds = []
+            with threads(cores if is_last else half):
+                for stream, said, drawn in zip(streams, latents, tokens, strict=True):
+                    stops = (drawn == stop).nonzero()  # coqui-tts, too, speaks the latents that stop was drawn from
+                    said = said[: int(stops[0]) + 1] if len(stops) else said
+                    sounds.append(stream.push(said, is_last or len(stops) > 0))
+            yield sounds
 
     def _prepare(self, text: str, language: str, options: dict):
         """Gives the token ids of each piece of a text, how to draw, the speed, and the limits of `generate`."""
@@ -374,53 +388,42 @@ class XTTS:
         return latents, torch.stack(embeddings).mean(dim=0)
 
 
-def _length(tokens: torch.Tensor, stop: int) -> int:
-    """Counts a row's latents: up to the one from which stop was drawn, as coqui-tts does."""
-    stops = (tokens == stop).nonzero()
-    return int(stops[0]) + 1 if len(stops) else len(tokens)
+def _in_thread(steps: Iterator, cores: int, first_chunk: int) -> Iterator[tuple[list, bool]]:
+    """Has a thread draw the steps; gives chunks of them, and whether it is the last.
 
-
-def _chunks(steps) -> Iterator[tuple[torch.Tensor, bool]]:
-    """Gathers single latents (1, channels) into chunks (steps, channels), the first small, and marks the last."""
-    size, waiting = float(FIRST_CHUNK), []
-    for latents in steps:
-        if len(waiting) >= size:
-            yield torch.cat(waiting), False
-            size, waiting = min(size * CHUNK_GROWTH, LONGEST_CHUNK), []
-        waiting.append(latents)
-    yield torch.cat(waiting), True
-
-
-def _in_thread(items: Iterator) -> Iterator:
-    """Has a thread of its own draw the items, a few ahead; a reader that goes away stops it."""
-    ahead, gone = queue.Queue(maxsize=4), threading.Event()
-    end = object()
+    The first chunk is small, so that there is sound soon; those that follow are larger, since each costs the vocoder
+    some frames more than it holds. A reader that goes away stops the thread.
+    """
+    drawn, gone, end = queue.SimpleQueue(), threading.Event(), object()
 
     def draw() -> None:
         result = end
         try:
-            for item in items:
-                ahead.put(item)
-                if gone.is_set():
-                    return
-        except BaseException as error:  # raised where the items are read
+            drawn.put(next(steps))  # after the prompt was read, with all cores
+            with threads(cores):
+                for step in steps:
+                    drawn.put(step)
+                    if gone.is_set():
+                        return
+        except BaseException as error:  # raised where the steps are read
             result = error
-        ahead.put(result)
+        drawn.put(result)
 
     thread = threading.Thread(target=draw, name="hfpipe-xtts", daemon=True)
     thread.start()
     try:
-        while (item := ahead.get()) is not end:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        size, chunk = float(first_chunk), []
+        while (step := drawn.get()) is not end:
+            if isinstance(step, BaseException):
+                raise step
+            if len(chunk) >= size and drawn.empty():
+                yield chunk, False
+                size, chunk = min(size * CHUNK_GROWTH, LONGEST_CHUNK), []
+            chunk.append(step)
+        yield chunk, True
     finally:
         gone.set()
-        while thread.is_alive():
-            try:
-                ahead.get_nowait()  # a thread that waits for room sees that it may go
-            except queue.Empty:
-                thread.join(0.01)
+        thread.join()
 
 
 def _forget_oldest(kept: dict) -> None:

@@ -1,6 +1,7 @@
 """Decode XTTS's language model: from a text and a voice to the latents that its vocoder turns into sound."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +52,8 @@ class Decoder:
         on_cpu = self.device.type == "cpu"
         self.dtype = torch.float32 if on_cpu else getattr(torch, precision)
         kind = precision if on_cpu else "float32"
-        self.blocks = [_Block(block, kind, self.device, self.dtype) for block in gpt.gpt.h]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # quantising and packing take a core each
+            self.blocks = list(pool.map(lambda block: _Block(block, kind, self.device, self.dtype), gpt.gpt.h))
         self.norm_blocks = _moved(gpt.gpt.ln_f, self.device, self.dtype)
         self.final_norm = _moved(gpt.final_norm, self.device, self.dtype)
         self.head = _linear(gpt.mel_head, kind, self.device, self.dtype)
@@ -256,9 +258,7 @@ class _Block:
         query, key, value = joined.permute(2, 0, 3, 1, 4)
         keys.index_copy_(2, positions, key)
         values.index_copy_(2, positions, value)
-        scores = torch.matmul(query, keys.transpose(-1, -2)) * (channels // heads) ** -0.5
-        scores = scores if bias is None else scores + bias
-        mixed = torch.matmul(scores.softmax(dim=-1), values)
+        mixed = F.scaled_dot_product_attention(query, keys, values, bias)
         states = states + self.project(mixed.transpose(1, 2).reshape(rows, length, channels))
         return states + self.narrow(F.gelu(self.widen(self.norm_2(states)), approximate="tanh"))
 

@@ -66,10 +66,17 @@ class Stream:
         self.vocoder, self.embedding, self.speed = vocoder, embedding, speed
         self.latents: list[torch.Tensor] = []
         self.sent = 0  # frames
+        self.has_ended = False
 
     @torch.inference_mode()
     def push(self, latents: torch.Tensor, is_last: bool = False) -> torch.Tensor:
-        """Takes further latents (steps, channels), and gives the sound that none to come would change, (samples,)."""
+        """Takes further latents (steps, channels), and gives the sound that none to come would change, (samples,).
+
+        After the last there is no more sound, whatever comes.
+        """
+        if self.has_ended:
+            return torch.zeros(0)
+        self.has_ended = is_last
         self.latents.append(latents)
         frames, known = self.vocoder.frames(torch.cat(self.latents), self.speed)
         end = frames.shape[-1] if is_last else max(known - REACH, self.sent)

@@ -88,6 +88,9 @@ def save_tiny_whisper(folder: Path) -> Path:
     )
     model = WhisperForConditionalGeneration(config)
     decoder, config.max_target_positions = model.get_decoder(), ROOM
+    stamps = {i for name, i in ids.items() if name.startswith("<|") and name[2].isdigit()}
+    decoder.embed_tokens.weight.data[sorted(stamps)] = -0.6  # with this bias, together less likely than a letter
+    decoder.layer_norm.bias.data.fill_(1.0)
     decoder.embed_positions.weight = torch.nn.Parameter(decoder.embed_positions.weight[:ROOM].detach().clone())
     model.generation_config = GenerationConfig(
         decoder_start_token_id=start,
@@ -102,7 +105,7 @@ def save_tiny_whisper(folder: Path) -> Path:
         prev_sot_token_id=ids["<|startofprev|>"],
         max_initial_timestamp_index=50,
         return_timestamps=False,
-        suppress_tokens=all_but_letters(config.vocab_size, {end}),
+        suppress_tokens=all_but_letters(config.vocab_size, {end} | stamps),
         begin_suppress_tokens=[end],
     )
     model.save_pretrained(folder)

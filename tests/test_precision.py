@@ -70,9 +70,10 @@ def test_digits_are_taken_over_for_the_same_row_alone():
     layers = [nn.Linear(width, 5) for width in (8, 8, 6, 8)]
     quick = [Int8Linear(layer, digits=2) for layer in layers]
     row = torch.randn(1, 8)
+    rows = {8: row, 6: row[:, :6]}
     for _ in range(3):
         for layer, quickened in zip(layers, quick, strict=True):
-            inputs = row[:, : layer.in_features]
+            inputs = rows[layer.in_features]
             torch.testing.assert_close(quickened(inputs), layer(inputs), atol=0.02 * float(row.abs().max()), rtol=0)
         row *= -3.0
         row[0, 3] = 0.1
