@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 console = Console()
 progress = Console(stderr=True)
-MODEL = Annotated[str, typer.Argument(help="A Whisper: a folder or a Hub id.")]
+MODEL = Annotated[str, typer.Argument(help="A Whisper: a folder, a Hub id, a size (base) or offline.")]
 TABLE = Annotated[str, typer.Argument(help="CSV of audio,sentence, or org/name:config:split of the Hub.")]
 LANGUAGE = Annotated[str, typer.Option(help="Code of the language that is spoken.")]
 FULL = Annotated[bool, typer.Option("--full-window", help="Hear everything in windows of 30 s.")]

@@ -46,8 +46,9 @@ def base_of(model: str) -> dict:
     """
     name = model.partition("@")[0]
     if Path(name).is_dir():
-        card = Path(name, "README.md")
-        data = ModelCard.load(card).data if card.is_file() else None
+        cards = (Path(name, card) for card in ("WHISPER.md", "README.md"))  # in a voice-qa repo, the Whisper's own
+        card = next((card for card in cards if card.is_file()), None)
+        data = ModelCard.load(card).data if card else None
         return {"base_model": getattr(data, "base_model", None), "license": getattr(data, "license", None)}
     if name.startswith(OPENAI[0]):
         return {"base_model": name, "license": OPENAI[1]}
@@ -91,7 +92,7 @@ def make_card(report: dict, name: str) -> ModelCard:
     body = BODY.format(
         title=name,
         name=options["push_to_hub"] or name,
-        model=options["model"],
+        model=report["base"]["base_model"] or options["model"],
         language=options["language"],
         method=options["method"],
         rows=report["rows"]["train"] or used["rows"],

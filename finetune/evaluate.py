@@ -16,7 +16,6 @@ from .options import Options
 from .score import score
 from .whisper import load_processor, load_whisper, transcribe
 
-SIZES = ("tiny", "base", "small", "medium", "large", "large-v2", "large-v3")
 ROWS_IN_MEMORY = 256  # whose audio is decoded at once
 
 
@@ -32,7 +31,7 @@ def evaluate_whisper(
     """Judges a Whisper on a table or a dataset of the Hub; rows that can't be used are dropped, counted and named.
 
     Args:
-        model: a folder or a Hub id.
+        model: a folder, a Hub id or a size ("base"); "offline" is the Whisper of hfpipe's offline repo.
         test: a CSV, or `org/name:config:split`. Audio over 30 s is heard as long audio.
         language: ISO 639-1 code of what is said.
         full_window: hear everything in windows of 30 s, as the stock pipeline does, not in windows that just hold it.
@@ -60,10 +59,8 @@ def compare_whispers(models: list[str], test: str | os.PathLike, language: str =
     """Judges several Whispers on the same rows, one after the other; gives what `evaluate_whisper` gives of each.
 
     Args:
-        models: folders or Hub ids; "tiny", "base", "small", "medium", "large-v3" and "turbo" are OpenAI's.
+        models: folders, Hub ids or sizes: "tiny", "base", "small" and so on are OpenAI's.
     """
-    names = {"turbo": "openai/whisper-large-v3-turbo"} | {size: f"openai/whisper-{size}" for size in SIZES}
-    models = [model if Path(model).is_dir() else names.get(model, model) for model in models]
     return [evaluate_whisper(model, test, language, **options) for model in models]
 
 

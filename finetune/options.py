@@ -30,7 +30,7 @@ class Options:
 
     train: str = _option("", "CSV of audio,sentence, or a dataset of the Hub as org/name:config:split, streamed.")
     test: str | None = _option(None, "The same, never trained on. Without one, --test-share of TRAIN is put aside.")
-    model: str = _option("openai/whisper-base", "The Whisper to start from: a folder or a Hub id.")
+    model: str = _option("openai/whisper-base", "The Whisper to start from: a folder, Hub id, size (base) or offline.")
     out: str = _option("runs/whisper", "The folder for the trained Whisper, its report and its checkpoints.")
     language: str = _option("es", "Code of the language that is spoken.")
     method: str = _option("full", "full, frozen-encoder (the decoder alone learns) or lora (small matrices, merged).")

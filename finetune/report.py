@@ -57,7 +57,7 @@ def markdown(report: dict, plots: list[str]) -> str:
     """Writes a training's report for a reader."""
     options, after, before = report["options"], report["after"]["test"], report["before"]["test"]
     lines = [
-        f"# {options['model']}, fine-tuned on {Path(options['train']).name}",
+        f"# {report['base']['base_model'] or options['model']}, fine-tuned on {Path(options['train']).name}",
         "",
         verdict(report),
         "",

@@ -29,7 +29,7 @@ from .trainer import (
     last_whole_checkpoint,
     with_lora,
 )
-from .whisper import load_whisper
+from .whisper import load_whisper, locate
 
 BEFORE = "before.json"
 
@@ -78,7 +78,7 @@ def train_whisper(
     if not main:
         return {}
     _write_data(out, sets)  # of a stream, all is known only now
-    report = make_report(options, sets, before, after, history) | {"base": base_of(options.model)}
+    report = make_report(options, sets, before, after, history) | {"base": base_of(locate(options.model))}
     write_report(report, out)
     write_card(report, out)
     if options.export:
@@ -163,6 +163,8 @@ def save(learner, processor, options: Options) -> None:
     if options.method == "lora":
         learner.save_pretrained(partial / "adapter")
         learner = learner.merge_and_unload()
+    for name in ("voice_qa", "custom_pipelines"):  # of a voice-qa repo, whose other parts aren't here
+        vars(learner.config).pop(name, None)
     learner.config.use_cache = True  # the trainer switched it off
     learner.config.apply_spec_augment = False
     generation = learner.generation_config

@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
+import hfpipe
 from hfpipe.asr import (
     FULL_WINDOW,
     MAX_TOKENS_PER_SECOND,
@@ -35,19 +36,29 @@ FRAMES_PER_SECOND = 2 * POSITIONS_PER_SECOND  # of the log-mel features; the enc
 MARGIN = 1.0  # seconds of silence, at least, that a short window leaves after the speech while a model learns
 PREFIX = 4  # tokens before the text: start, language, task, no timestamps
 WINDOW_STEP = 0.5  # seconds between the lengths of windows
+SIZES = ("tiny", "base", "small", "medium", "large", "large-v2", "large-v3")
+NAMES = {"turbo": "openai/whisper-large-v3-turbo"} | {size: f"openai/whisper-{size}" for size in SIZES}
+
+
+def locate(model: str | os.PathLike) -> str:
+    """Gives the folder or Hub id of a Whisper: "base" is OpenAI's, and "offline" the base in hfpipe's offline repo."""
+    name = os.fspath(model)
+    if os.path.isdir(name):
+        return name
+    return hfpipe.offline_repo() if name == "offline" else NAMES.get(name, name)
 
 
 def load_whisper(model: str | os.PathLike) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
     """Loads a Whisper in float32, on the GPU where there is one, with an encoder that hears windows of any length.
 
     Args:
-        model: a folder or a Hub id, with "@revision" if wanted.
+        model: what `locate` takes, a Hub id with "@revision" if wanted.
 
     Raises:
         OSError: it can't be reached. ValueError: it is no Whisper.
     """
     processor = load_processor(model)
-    name, revision = split_revision(os.fspath(model))
+    name, revision = split_revision(locate(model))
     # A checkpoint saved in 16 bits would load in 16 bits, and train badly.
     whisper = WhisperForConditionalGeneration.from_pretrained(name, revision=revision, dtype=torch.float32)
     hear_any_window(whisper)
@@ -56,7 +67,7 @@ def load_whisper(model: str | os.PathLike) -> tuple[WhisperForConditionalGenerat
 
 def load_processor(model: str | os.PathLike) -> WhisperProcessor:
     """Loads the tokenizer and the feature extractor of a Whisper; raises what `load_whisper` raises."""
-    name, revision = split_revision(os.fspath(model))
+    name, revision = split_revision(locate(model))
     check_reachable(name, revision, "model")
     kind = AutoConfig.from_pretrained(name, revision=revision).model_type
     if kind != "whisper":

@@ -9,12 +9,13 @@ import jiwer
 import numpy as np
 import pytest
 from conftest import EXAMPLES
+from huggingface_hub import ModelCard
+from loopback_hub import LoopbackHub, child_environment, point_client_at
 from transformers import pipeline
 
 import hfpipe
 from hfpipe.asr import transcribe
 from hfpipe.audio import resample
-from hfpipe.card import make_repo_card
 
 pytestmark = pytest.mark.offline
 
@@ -97,14 +98,20 @@ def test_it_is_an_ordinary_whisper_repo(pipe):
     assert heard["chunks"][0]["timestamp"][0] == 0.0
 
 
-def test_saved_it_speaks_the_same_where_hfpipe_is_not_installed(pipe, tmp_path):
-    """The card's own example, run in a fresh interpreter that can't import hfpipe: bit for bit the same."""
-    pipe.save_pretrained(tmp_path / "repo")
-    card = make_repo_card(tmp_path / "repo", "repo", pipe.tts.languages, pipe.tts.clones)
-    assert card.data.license == "gemma" and "openai/whisper-base" in card.data.base_model
-    example = card.text.split("```python\n")[1].split("```")[0]
-    code = f"import sys\nsys.modules['hfpipe'] = None\n{example}\nimport numpy\nnumpy.save('audio', result['audio'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+def test_pushed_it_speaks_the_same_where_hfpipe_is_not_installed(pipe, tmp_path):
+    """The card's own example, with the repo's id, in a fresh interpreter that can't import hfpipe: bit for bit."""
+    with LoopbackHub(tokens={"hf_ana": "ana"}) as hub, point_client_at(hub.url, tmp_path / "home"):
+        pipe.push_to_hub("ana/voz", token="hf_ana", private=True)
+        card = ModelCard(hub.repos["ana/voz"].find("main").files["README.md"].decode())
+        assert card.data.license == "gemma" and "openai/whisper-base" in card.data.base_model
+        example = card.text.split("```python\n")[1].split("```")[0]
+        code = (
+            f"import sys\nsys.modules['hfpipe'] = None\n{example}\nimport numpy\nnumpy.save('audio', result['audio'])"
+        )
+        command, where = [sys.executable, "-c", code], {"capture_output": True, "text": True, "cwd": tmp_path}
+        refused = subprocess.run(command, env=child_environment(hub.url, tmp_path / "stranger"), **where)
+        assert refused.returncode and "ana/voz" in refused.stderr and "token" in refused.stderr
+        done = subprocess.run(command, env=child_environment(hub.url, tmp_path / "friend", "hf_ana"), **where)
     assert done.returncode == 0, done.stderr
     question = pipe.tts("¿Cuál es la capital de Francia?", language="es")
     expected = pipe({"array": question, "sampling_rate": pipe.tts.sampling_rate}, language="es")

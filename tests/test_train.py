@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from finetune.options import LEARNING_RATES, Options, read_yaml
 from finetune.prepare import prepare
 from finetune.train import push, run, train_whisper
 from finetune.trainer import WHOLE, explain_out_of_memory, last_whole_checkpoint, with_lora
-from finetune.whisper import load_whisper, transcribe
+from finetune.whisper import load_whisper, locate, transcribe
 
 SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
 ROOT = Path(__file__).parent.parent
@@ -157,6 +158,27 @@ def test_a_card_tells_where_the_model_comes_from(tmp_path):
     assert base_of(str(tmp_path)) == {"base_model": None, "license": None}
     (tmp_path / "README.md").write_text("---\nlicense: mit\nbase_model: openai/whisper-tiny\n---\n# Mine\n")
     assert base_of(str(tmp_path)) == {"base_model": "openai/whisper-tiny", "license": "mit"}
+    (tmp_path / "WHISPER.md").write_text("---\nlicense: apache-2.0\nbase_model: openai/whisper-base\n---\n# Base\n")
+    assert base_of(str(tmp_path)) == {"base_model": "openai/whisper-base", "license": "apache-2.0"}
+
+
+def test_a_whisper_goes_by_folder_id_or_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [locate(name) for name in ("base", "turbo", "org/mine@v1", tmp_path)] == [
+        "openai/whisper-base", "openai/whisper-large-v3-turbo", "org/mine@v1", str(tmp_path)
+    ]  # fmt: skip
+    Path("base").mkdir()
+    assert locate("base") == "base"
+
+
+def test_a_whisper_trained_from_a_voice_qa_repo_is_a_plain_one(tables, tiny_whisper, tmp_path):
+    """Its config would name parts and code that aren't in the new folder."""
+    repo = shutil.copytree(tiny_whisper, tmp_path / "repo")
+    config = json.loads((repo / "config.json").read_text())
+    more = {"voice_qa": {"llm": "llm", "tts": "tts"}, "custom_pipelines": {"voice-qa": {"impl": "voice_qa.X"}}}
+    (repo / "config.json").write_text(json.dumps(config | more))
+    train_whisper(**options(tables, repo, tmp_path / "out", max_steps=1, validation_share=0.0))
+    assert not more.keys() & json.loads((tmp_path / "out" / "config.json").read_text()).keys()
 
 
 def test_an_adapter_changes_the_output_and_a_reload_gives_it_again(trained, tiny_whisper, tables):
