@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # or finetune.py beside this file would be found as the package
 
-from measure import Row, report  # noqa: E402, I001  # before torch: it lets torch's waiting threads sleep
+import hfpipe  # noqa: E402, F401, I001  # before torch: it lets torch's waiting threads sleep
+from measure import Row, report  # noqa: E402
 from faster_whisper import WhisperModel  # noqa: E402
 from rich.progress import track  # noqa: E402
 

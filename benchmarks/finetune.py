@@ -7,7 +7,6 @@ peer's features are made before the clock starts; ours are made from the files w
 """
 
 import argparse
-import json
 import random
 import sys
 import time
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # or this file would be f
 
 import hfpipe  # noqa: E402, I001  # before torch: it lets torch's waiting threads sleep
 import torch  # noqa: E402
+import measure  # noqa: E402
 
 from finetune.collate import Collator, Course, Utterances, label  # noqa: E402
 from finetune.data import Row, load, read_rows  # noqa: E402
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--checkpointing", action="store_true", help="the peer computes activations twice, as some do")
     parser.add_argument("--no-wer", action="store_true", help="measure the speed alone")
-    parser.add_argument("--json", type=Path, help="where the rows go")
+    parser.add_argument("--json", type=Path, help="where the rows go; a picture goes beside it")
     options = parser.parse_args()
     model = options.model or hfpipe.offline_repo()
     ours, plain = Learner(model, options.steps), Learner(model, options.steps, options.checkpointing)
@@ -129,15 +129,11 @@ def main() -> None:
                 learner.step(batch, timed)
         if ours.samples:
             print(f"step {first + TURN}: {ours.speed:.2f} and {plain.speed:.2f} samples/s", flush=True)
-    rows = [{"name": "training speed", "ours": ours.speed, "peer": plain.speed, "unit": "samples/s"}]
+    rows = [measure.Row("training speed", ours.speed, plain.speed, "samples/s")]
     if not options.no_wer:
         rates = [error_rate(learner, sets["test"]) for learner in (ours, plain)]
-        rows.append({"name": "WER after as many rows", "ours": rates[0], "peer": rates[1], "unit": "%"})
-    for row in rows:
-        row["ratio"] = row["ours"] / row["peer"]
-        print(f"{row['name']}: {row['ours']:.2f} against {row['peer']:.2f} {row['unit']}, ratio {row['ratio']:.2f}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        rows.append(measure.Row("WER after as many rows", *rates, "%"))
+    measure.report(f"{options.steps} steps of {options.batch_size} rows, against the usual recipe", rows, options.json)
 
 
 if __name__ == "__main__":

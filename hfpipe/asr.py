@@ -1,8 +1,10 @@
 """Hear what is said, with the Whisper of transformers' stock speech recognition pipeline."""
 
+import contextlib
 import copy
 import math
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -217,10 +219,7 @@ def _prompt(asr, language: str) -> list[int]:
 
 
 def hear_long(asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, language: str | None) -> str:
-    """Writes down audio of any length at 16 kHz, window after window, each from where the last sentence ended.
-
-    What is drawn by chance is the same each time, and leaves torch's own chances as they were.
-    """
+    """Writes down audio of any length at 16 kHz, window after window, each from where the last sentence ended."""
     model = asr.model
     inputs = asr.feature_extractor(
         samples,
@@ -235,8 +234,7 @@ def hear_long(asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, lang
     loudness = logging.get_verbosity()
     logging.set_verbosity_error()  # it warns of arguments that Whisper's own code sets
     try:
-        with torch.inference_mode(), torch.random.fork_rng():
-            torch.manual_seed(0)
+        with torch.inference_mode(), same_draws():
             tokens = model.generate(
                 input_features=inputs.input_features.to(model.device, model.dtype),
                 attention_mask=inputs.attention_mask.to(model.device),
@@ -249,3 +247,11 @@ def hear_long(asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, lang
     finally:
         logging.set_verbosity(loudness)
     return asr.tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].strip()
+
+
+@contextlib.contextmanager
+def same_draws() -> Iterator[None]:
+    """Has what the block draws by chance be the same each time, and leaves torch's chances as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield

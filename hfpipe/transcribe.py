@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutomaticSpeechRecognitionPipeline
 
-from .asr import FULL_WINDOW, detect_languages, encode
+from .asr import DRAW_AGAIN, FULL_WINDOW, detect_languages, encode, same_draws
 from .audio import SAMPLING_RATE, SPEECH_THRESHOLD, _voice_activity_detector, load_audio
 from .threads import threads
 
@@ -172,15 +172,16 @@ def clock(seconds: float, comma: str) -> str:
 
 def _hear(asr, samples, stretches, language) -> list[list[dict]]:
     """Has the stock pipeline write down some stretches; gives the timed segments of each."""
-    generate_kwargs = {"num_beams": 1}
+    generate_kwargs = {"num_beams": 1, **DRAW_AGAIN}
     if asr.model.generation_config.is_multilingual:
         generate_kwargs |= {"task": "transcribe", "language": language}
-    outputs = asr(
-        [samples[start:end].copy() for start, end in stretches],
-        batch_size=len(stretches),
-        return_timestamps=True,
-        generate_kwargs=generate_kwargs,
-    )
+    with same_draws():
+        outputs = asr(
+            [samples[start:end].copy() for start, end in stretches],
+            batch_size=len(stretches),
+            return_timestamps=True,
+            generate_kwargs=generate_kwargs,
+        )
     heard = []
     for output, (start, end) in zip(outputs, stretches, strict=True):
         offset, length = start / SAMPLING_RATE, (end - start) / SAMPLING_RATE
