@@ -39,11 +39,9 @@ class Int8Linear(nn.Module):
         self._digits = digits
         weight = _weight_of(layer).float()
         scales = (torch.linalg.vector_norm(weight, torch.inf, dim=1) / 127).clamp(min=TINY)
-        digits_of_weights = (
-            (weight / scales[:, None]).round_().to(torch.int8)
-        )  # quantize_per_channel takes twice as long
+        rounded = (weight / scales[:, None]).round_().to(torch.int8)  # quantize_per_channel takes twice as long
         zeros = torch.zeros(len(scales), dtype=torch.long)
-        quantised = torch._make_per_channel_quantized_tensor(digits_of_weights, scales.double(), zeros, 0)
+        quantised = torch._make_per_channel_quantized_tensor(rounded, scales.double(), zeros, 0)
         bias = None if layer.bias is None else layer.bias.detach().float()
         self._packed = torch.ops.quantized.linear_prepack(quantised, bias if digits == 1 else None)
         self._bias = torch.zeros(1) if bias is None else bias
