@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import torch
 from measure import Row, interleaved, median, report
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from hfpipe.cache import cache_folder
 from hfpipe.precision import resolve_precision
@@ -25,6 +25,7 @@ from hfpipe.xtts_gpt import Sampling
 TEXT = "La capital de Francia es París, y tiene algo más de dos millones de habitantes."
 TOKENS = 60  # audio tokens: 2.78 s
 VOCABULARY_SIZE = 6681  # of XTTS v2
+PIECES = 80  # the vocabulary that makes 41 tokens of TEXT, as XTTS v2's own tokenizer does
 CURVE_SECONDS = (5, 10, 20, 40, 60)
 
 
@@ -38,11 +39,12 @@ def make_checkpoint(folder: Path) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     special = ["[STOP]", "[UNK]", "[SPACE]", "[es]", "[en]", "[START]"]
-    symbols = [*special, *"abcdefghijklmnopqrstuvwxyzáéíóúñü¿?!.,;:-'"]
-    symbols += [f"<{number}>" for number in range(VOCABULARY_SIZE - len(symbols))]
-    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, [], unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(special)
+    letters = list("abcdefghijklmnopqrstuvwxyzáéíóúñü¿?!.,;:-'")
+    pieces = {"vocab_size": PIECES, "special_tokens": special, "initial_alphabet": letters}
+    tokenizer.train_from_iterator([TEXT.lower()], trainers.BpeTrainer(show_progress=False, **pieces))
+    tokenizer.add_tokens([f"<{number}>" for number in range(VOCABULARY_SIZE - tokenizer.get_vocab_size())])
     tokenizer.save(str(folder / VOCABULARY))
     torch.manual_seed(0)
     audio = {"gpt_num_audio_tokens": 1026, "gpt_start_audio_token": 1024, "gpt_stop_audio_token": 1025}
@@ -152,8 +154,10 @@ def curve(ours: XTTS) -> list[tuple[float, float, float]]:
     """Gives (seconds of answer, seconds to speak it, seconds to its first sound) for growing answers."""
     points = []
     for wanted in CURVE_SECONDS:
-        sentences = round(wanted / (TOKENS * 1024 / 22_050))
-        text, exact = " ".join([TEXT] * sentences), {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
+        tokens = round(wanted * 22_050 / 1024)
+        text = " ".join([TEXT] * round(tokens / TOKENS))
+        tokens = round(tokens / len(ours._prepare(text, "es", {})[0]))  # of each piece that the text is cut into
+        exact = {"min_new_tokens": tokens, "max_new_tokens": tokens}
         start, first, samples = time.perf_counter(), None, 0
         for sound in ours.stream(text, "es", **exact):
             first = first or time.perf_counter() - start
@@ -168,7 +172,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", default="auto", help="of ours: auto, float32, int8 or bfloat16")
     arguments = parser.parse_args()
-    folder = make_checkpoint(cache_folder() / "benchmarks" / "xtts-random")
+    folder = make_checkpoint(cache_folder() / "benchmarks" / "xtts-random-weights")
     with quietly():
         rows = [load_row(folder, max(2, arguments.repeats // 2))]
         ours, coqui = XTTS.from_pretrained(folder, precision=arguments.precision), load_coqui(folder)

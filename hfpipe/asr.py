@@ -54,9 +54,9 @@ def prepare_whisper(model, precision: str = "auto") -> None:
         encoder = resolved
         if precision == "auto":
             encoder = min(("float32", "bfloat16"), key=lambda each: trial_seconds(each) or math.inf)
-        convert_linears(model.get_encoder(), encoder, digits=2)
-        convert_linears(model.get_decoder(), resolved, digits=2)
-        model.proj_out = convert_linears(torch.nn.Sequential(model.proj_out), resolved, digits=2)[0]
+        convert_linears(model.get_encoder(), encoder)
+        convert_linears(model.get_decoder(), resolved)
+        model.proj_out = convert_linears(torch.nn.Sequential(model.proj_out), resolved)[0]
     elif precision != "auto":
         model.to(getattr(torch, resolved))
 

@@ -257,7 +257,7 @@ def _compute_in(model, precision: str, device: torch.device, is_asked: bool):
     if precision == "float32":
         has_room = model.num_parameters() * 4 <= psutil.virtual_memory().available / 2
         return model.float() if is_asked or has_room else model
-    return widen_rest(convert_linears(model, precision, digits=2))
+    return widen_rest(convert_linears(model, precision))
 
 
 def _is_croppable(cache) -> bool:

@@ -259,15 +259,15 @@ class XTTS:
     def _speak(self, piece, voices, sampling, speed, limits, first_chunk: int) -> Iterator[list[torch.Tensor]]:
         """Speaks token ids in each voice; gives their sound as it comes, some samples of each voice at a time.
 
-        The language model waits for memory and the vocoder for multiplications, so each has a half of the cores; once
-        the model is done the vocoder has them all.
+        The language model waits for memory and the vocoder for multiplications: side by side the vocoder has a half
+        of the cores, and all once the model is done.
         """
         prefixes = [self._read_prefix(latents) for latents, _ in voices]
         streams = [Stream(self._vocoder, embedding, speed) for _, embedding in voices]
         steps = self._decoder.generate([piece] * len(voices), prefixes, sampling, **limits)
         cores = torch.get_num_threads()
         half, stop = max(1, cores // 2), self._decoder.stop_audio
-        for chunk, is_last in _in_thread(steps, half, first_chunk):
+        for chunk, is_last in _in_thread(steps, first_chunk):
             latents, tokens = (torch.stack(each, dim=1) for each in zip(*chunk, strict=True))
             sounds = []
             with threads(cores if is_last else half):
@@ -388,7 +388,7 @@ class XTTS:
         return latents, torch.stack(embeddings).mean(dim=0)
 
 
-def _in_thread(steps: Iterator, cores: int, first_chunk: int) -> Iterator[tuple[list, bool]]:
+def _in_thread(steps: Iterator, first_chunk: int) -> Iterator[tuple[list, bool]]:
     """Has a thread draw the steps; gives chunks of them, and whether it is the last.
 
     The first chunk is small, so that there is sound soon; those that follow are larger, since each costs the vocoder
@@ -399,12 +399,10 @@ def _in_thread(steps: Iterator, cores: int, first_chunk: int) -> Iterator[tuple[
     def draw() -> None:
         result = end
         try:
-            drawn.put(next(steps))  # after the prompt was read, with all cores
-            with threads(cores):
-                for step in steps:
-                    drawn.put(step)
-                    if gone.is_set():
-                        return
+            for step in steps:
+                drawn.put(step)
+                if gone.is_set():
+                    return
         except BaseException as error:  # raised where the steps are read
             result = error
         drawn.put(result)

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .precision import BFloat16Linear, Conv1D, Int8Linear
+from .int8 import Int8Linear
+from .precision import BFloat16Linear, Conv1D
+from .xtts_steps import Steps, normalise
 
 PREFIX_TOKEN = 1  # coqui has it in the place of the prompt, so it counts as said (coqui-tts 0.28, compute_embeddings)
 GRAPH_LENGTHS = 256  # a CUDA graph looks at a multiple of so many positions
@@ -52,10 +55,11 @@ class Decoder:
         on_cpu = self.device.type == "cpu"
         self.dtype = torch.float32 if on_cpu else getattr(torch, precision)
         kind = precision if on_cpu else "float32"
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # quantising and packing take a core each
+        self.is_int8 = kind == "int8"
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # rounding and packing take a core each
             self.blocks = list(pool.map(lambda block: _Block(block, kind, self.device, self.dtype), gpt.gpt.h))
-        self.norm_blocks = _moved(gpt.gpt.ln_f, self.device, self.dtype)
-        self.final_norm = _moved(gpt.final_norm, self.device, self.dtype)
+        self.norm_blocks = _Norm(gpt.gpt.ln_f, self.device, self.dtype)
+        self.final_norm = _Norm(gpt.final_norm, self.device, self.dtype)
         self.head = _linear(gpt.mel_head, kind, self.device, self.dtype)
         tables = (gpt.text_embedding, gpt.text_pos_embedding.emb, gpt.mel_embedding, gpt.mel_pos_embedding.emb)
         self.text, self.text_positions, self.audio, self.audio_positions = (
@@ -171,12 +175,14 @@ class _Batch:
         self.tokens = torch.zeros(rows, dtype=torch.long, device=device)
         self.latents = torch.zeros(rows, decoder.channels, device=device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.steps = Steps(decoder.blocks, self.cache) if decoder.is_int8 else None
 
     def begin(self, prompts: list[torch.Tensor], voices: list[torch.Tensor], min_new_tokens: int) -> None:
         """Fills the cache with voices and prompts, and draws each row's first token."""
         widths = [voice.shape[3] + len(prompt) for voice, prompt in zip(voices, prompts, strict=True)]
         self.written = max(widths)
         self.is_padded = min(widths) < self.written
+        self.first = self.written - np.array(widths)
         self.mask.fill_(-torch.inf)
         last = []
         for row, (prompt, voice, width) in enumerate(zip(prompts, voices, widths, strict=True)):
@@ -211,13 +217,16 @@ class _Batch:
     def _step(self, end: int) -> None:
         """Draws the next tokens, looking at the first `end` positions of the cache."""
         decoder = self.decoder
-        self.mask.index_fill_(3, self.position, 0)
         inputs = decoder.audio[self.tokens] + decoder.audio_positions[self.count + 1]
-        bias = self.mask[..., :end] if self.is_padded or decoder.has_graphs else None
-        states = decoder.run_blocks(inputs[:, None], self.cache[..., :end, :], self.position, bias)
+        if self.steps is not None:
+            states = decoder.norm_blocks(self.steps(inputs, self.first, end - 1))
+        else:
+            self.mask.index_fill_(3, self.position, 0)
+            bias = self.mask[..., :end] if self.is_padded or decoder.has_graphs else None
+            states = decoder.run_blocks(inputs[:, None], self.cache[..., :end, :], self.position, bias)[:, -1]
         self.position += 1
         self.count += 1
-        self._draw(states[:, -1])
+        self._draw(states)
 
     def _draw(self, states: torch.Tensor) -> None:
         latents = self.decoder.final_norm(states)
@@ -242,11 +251,26 @@ class _Batch:
         return graph
 
 
+class _Norm:
+    """A layer norm elsewhere and in another precision than the one that it is made from."""
+
+    def __init__(self, norm: nn.LayerNorm, device, dtype):
+        self.weight, self.bias = norm.weight.detach().to(device, dtype), norm.bias.detach().to(device, dtype)
+        self.epsilon = norm.eps
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(states, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+    def write(self, rows: np.ndarray, outputs: np.ndarray) -> None:
+        """Writes what rows (rows, channels) become into an array of their shape."""
+        normalise(rows, self.weight.numpy(), self.bias.numpy(), self.epsilon, outputs)
+
+
 class _Block:
     """One of GPT-2's blocks over a static cache."""
 
     def __init__(self, block, precision: str, device, dtype):
-        self.norm_1, self.norm_2 = (_moved(norm, device, dtype) for norm in (block.ln_1, block.ln_2))
+        self.norm_1, self.norm_2 = (_Norm(norm, device, dtype) for norm in (block.ln_1, block.ln_2))
         layers = (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
         self.attend, self.project, self.widen, self.narrow = (
             _linear(layer, precision, device, dtype) for layer in layers
@@ -289,7 +313,7 @@ def draw(logits: torch.Tensor, said: torch.Tensor, sampling: Sampling) -> torch.
 def _linear(layer: nn.Linear | Conv1D, precision: str, device, dtype):
     """Gives a linear layer in a precision, without changing the one that it is made from."""
     if precision == "int8":
-        return Int8Linear(layer, digits=2)
+        return Int8Linear(layer)
     if precision == "bfloat16":
         return BFloat16Linear(layer)
     weight = layer.weight.detach().to(device, dtype)
@@ -297,8 +321,3 @@ def _linear(layer: nn.Linear | Conv1D, precision: str, device, dtype):
     if isinstance(layer, Conv1D):
         return lambda states: torch.addmm(bias, states.flatten(0, -2), weight).unflatten(0, states.shape[:-1])
     return lambda states: F.linear(states, weight, bias)
-
-
-def _moved(norm: nn.LayerNorm, device, dtype):
-    weight, bias = norm.weight.detach().to(device, dtype), norm.bias.detach().to(device, dtype)
-    return lambda states: F.layer_norm(states, weight.shape, weight, bias, norm.eps)
