@@ -31,9 +31,12 @@ class FourierConv1d(nn.Module):
         self.dilation, self.block = conv.dilation[0], (block := 2 * (self.taps + 1))
         self.kept = block - self.taps + 1
         angles = 2 * math.pi / block * (torch.arange(block // 2)[:, None] + 0.5).double() * torch.arange(block)
-        waves = torch.stack([angles.cos(), -angles.sin()], dim=1).flatten(0, 1).float()  # (block, block): real, imaginary, ...
+        waves = (
+            torch.stack([angles.cos(), -angles.sin()], dim=1).flatten(0, 1).float()
+        )  # (block, block): real, imaginary, ...
         real, imaginary = (
-            torch.einsum("oik,fk->foi", weight, wave) for wave in waves[:, : self.taps].view(-1, 2, self.taps).unbind(1)
+            torch.einsum("oik,fk->foi", weight, wave)
+            for wave in waves[:, : self.taps].view(-1, 2, self.taps).unbind(1)
         )  # of the conjugate, since a convolution layer is a correlation, with the sign of the imaginary part turned
         products = torch.cat([torch.cat([real, imaginary], 2), torch.cat([-imaginary, real], 2)], 1)
         self.register_buffer("there", waves)

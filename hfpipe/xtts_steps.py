@@ -13,12 +13,14 @@ class Steps:
 
     Args:
         blocks: with norms and `Int8Linear`s.
-        cache: keys and values, float32 (layers, 2, rows, heads, positions, channels / heads), which it goes on writing.
+        cache: keys and values, float32 (layers, 2, rows, heads, positions, channels / heads), which it writes on.
     """
 
     def __init__(self, blocks: list, cache: torch.Tensor):
         _, _, rows, heads, _, size = cache.shape
-        self.blocks = [(block, keys.numpy(), values.numpy()) for block, (keys, values) in zip(blocks, cache, strict=True)]
+        self.blocks = [
+            (block, keys.numpy(), values.numpy()) for block, (keys, values) in zip(blocks, cache, strict=True)
+        ]
         channels = heads * size
         self.normed, self.mixed, self.added = np.empty((3, rows, channels), np.float32)
         self.joined = np.empty((rows, 3 * channels), np.float32)

@@ -26,7 +26,7 @@ class Vocoder:
         self.device, self.dtype = torch.device(device), dtype
         self.generator = _fold_weight_norm(decoder.waveform_decoder).eval().to(device, dtype)
         if self.device.type == "cpu":
-            convolve_faster(self.generator)
+            convolve_faster(self.generator.resblocks)
         self.hop = decoder.output_hop_length
         # Two linear interpolations, from latents to the vocoder's frames and from its rate to that of the output.
         self.scales = (decoder.ar_mel_length_compression / decoder.output_hop_length,)
