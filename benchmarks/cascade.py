@@ -18,7 +18,6 @@ from xtts import TOKENS, make_checkpoint
 
 import hfpipe
 from hfpipe.audio import load_question
-from hfpipe.cache import cache_folder
 from hfpipe.llm import default_system_prompt
 from hfpipe.xtts_checkpoint import CONFIG, COQUI_WEIGHTS, quietly
 
@@ -56,7 +55,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here, and the picture beside it")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    repo, checkpoint = Path(hfpipe.offline_repo()), make_checkpoint(cache_folder() / "benchmarks" / "xtts-random")
+    repo, checkpoint = Path(hfpipe.offline_repo()), make_checkpoint()
     assert (checkpoint / COQUI_WEIGHTS).is_file()
     with quietly(), tempfile.TemporaryDirectory() as scratch:
         theirs = make_sequence(repo, checkpoint, Path(scratch, "theirs.wav"))

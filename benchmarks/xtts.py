@@ -29,12 +29,13 @@ PIECES = 80  # the vocabulary that makes 41 tokens of TEXT, as XTTS v2's own tok
 CURVE_SECONDS = (5, 10, 20, 40, 60)
 
 
-def make_checkpoint(folder: Path) -> Path:
+def make_checkpoint() -> Path:
     """Writes a checkpoint of XTTS v2's size with seeded random weights, as Coqui does, unless it is there."""
     from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
     from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
     from TTS.tts.models.xtts import Xtts
 
+    folder = cache_folder() / "benchmarks" / "xtts-random-weights"
     if (folder / CONFIG).is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +173,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", default="auto", help="of ours: auto, float32, int8 or bfloat16")
     arguments = parser.parse_args()
-    folder = make_checkpoint(cache_folder() / "benchmarks" / "xtts-random-weights")
+    folder = make_checkpoint()
     with quietly():
         rows = [load_row(folder, max(2, arguments.repeats // 2))]
         ours, coqui = XTTS.from_pretrained(folder, precision=arguments.precision), load_coqui(folder)
