@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from .audio import load_reference, resample
 from .cache import cache_folder
+from .cancel import check, heeded
 from .voices import Voice, make_voice, read_voices, write_voices
 
 CONFIG, MODEL, VOICES, EMBEDDINGS = "config.json", "model.onnx", "voices.safetensors", "embeddings.safetensors"
@@ -300,7 +301,22 @@ class Kokoro:
             "style": style[len(tokens) - 1],
             "speed": np.array([speed], np.float32),
         }
-        return np.clip(self._session.run(None, inputs)[0].reshape(-1), -1.0, 1.0).astype(np.float32, copy=False)
+        return np.clip(self._run(inputs)[0].reshape(-1), -1.0, 1.0).astype(np.float32, copy=False)
+
+    def _run(self, inputs: dict) -> list[np.ndarray]:
+        """Runs the model, until this thread is to stop."""
+        if heeded() is None:
+            return self._session.run(None, inputs)
+        import onnxruntime
+
+        check()
+        options = onnxruntime.RunOptions()
+        with heeded().calling(lambda: setattr(options, "terminate", True)):
+            try:
+                return self._session.run(None, inputs, options)
+            except Exception:  # onnxruntime's own, where it was ended
+                check()
+                raise
 
     @functools.cached_property
     def _voices_hash(self) -> str:

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -11,12 +12,14 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.generation.streamers import BaseStreamer
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
+from .cancel import watch
 from .hub import WITHOUT_HUB, check_reachable
 from .parts import is_out_of_memory, refuse_missing
 from .precision import convert_linears, resolve_precision, widen_rest
-from .sentences import cut_at_sentence
+from .sentences import cut_at_sentence, split_pieces
 
 MAX_NEW_TOKENS = 128  # about three spoken sentences
 SYSTEM_PROMPTS = {  # a small model obeys best in the language that it is to answer in
@@ -36,11 +39,16 @@ THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 class LLM:
     """Turns questions into short answers with a transformers model.
 
+    Attributes:
+        streams: True: a call takes `on_text=`.
+
     Args:
         model: a causal model with a chat template in its tokenizer, or an encoder-decoder (FLAN-T5).
         tokenizer: the model's tokenizer.
         stored_dtype: that in which `save_pretrained` writes the weights; None is the model's.
     """
+
+    streams = True
 
     def __init__(self, model, tokenizer, stored_dtype=None):
         if not model.config.is_encoder_decoder and tokenizer.chat_template is None:
@@ -48,7 +56,7 @@ class LLM:
                 f"{model.config.name_or_path!r} has no chat template, so it is no chat model. Give llm= a chat "
                 "model, such as 'Qwen/Qwen2.5-1.5B-Instruct', or a text2text one, such as 'google/flan-t5-base'."
             )
-        self.model = model.eval()
+        self.model = watch(model.eval())
         self.tokenizer = tokenizer
         self.stored_dtype = stored_dtype or model.dtype
         self._kept = None  # tokens of the last prompt and answer, and their keys and values
@@ -144,6 +152,7 @@ class LLM:
         system_prompt=None,
         history=None,
         max_new_tokens=MAX_NEW_TOKENS,
+        on_text=None,
         **generate_kwargs,
     ):
         """Answers a question, or each of a list of them in one batch.
@@ -154,6 +163,8 @@ class LLM:
             system_prompt: replaces the default instruction (1 to 3 sentences, direct and kind, in `language`).
             history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`.
             max_new_tokens: the longest answer, in tokens; a longer one is cut at its last sentence end.
+            on_text: is called with the answer to one question as it is written, some words at a time; joined as they
+                are they are the answer. What the limit may yet cut off is held back.
             **generate_kwargs: passed to `generate`; greedy decoding unless `do_sample=True`.
 
         Raises:
@@ -169,12 +180,15 @@ class LLM:
         ).to(self.model.device)
         self._check_length(inputs["input_ids"].shape[1], max_new_tokens)
         options = {"max_new_tokens": max_new_tokens, "do_sample": False, **generate_kwargs}
+        writer = _Writer(self._decode, language, on_text) if isinstance(question, str) else None
+        if writer and options.get("num_beams", self.model.generation_config.num_beams or 1) == 1:
+            options["streamer"] = writer
         with torch.inference_mode():
             output = self._generate(inputs, options)
         if not self.model.config.is_encoder_decoder:
             output = output[:, inputs["input_ids"].shape[1] :]
         answers = [self._finish(tokens, text, language) for tokens, text in zip(output, questions, strict=True)]
-        return answers[0] if isinstance(question, str) else answers
+        return writer.finish(answers[0]) if writer else answers
 
     def _generate(self, inputs, options: dict) -> torch.Tensor:
         """Generates tokens; a prompt that begins like the last one takes the keys and values of that over.
@@ -221,8 +235,7 @@ class LLM:
 
     def _finish(self, tokens: torch.Tensor, question: str, language: str) -> str:
         """Decodes one row of new tokens; cut at a sentence end where the model ran into the limit."""
-        text = THINKING.sub("", self.tokenizer.decode(tokens, skip_special_tokens=True))
-        text = " ".join(text.split())
+        text = self._decode(tokens)
         if not text:
             raise RuntimeError(
                 f"the LLM answered nothing to {question!r}. Try another llm=, system_prompt or max_new_tokens."
@@ -232,6 +245,11 @@ class LLM:
         finished = bool(set(tokens.tolist()) & ends)
         return text if finished else cut_at_sentence(text, language)
 
+    def _decode(self, tokens) -> str:
+        """Gives the text of new tokens, without what was only thought and with single blanks."""
+        text = THINKING.sub("", self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return " ".join(text.split())
+
     def _check_length(self, prompt_tokens: int, max_new_tokens: int) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         if limit is not None and prompt_tokens + max_new_tokens > limit:
@@ -239,6 +257,43 @@ class LLM:
                 f"the question with its history takes {prompt_tokens} tokens and the answer up to {max_new_tokens}; "
                 f"the model takes {limit} in all. Shorten the history or the question, or lower max_new_tokens."
             )
+
+
+class _Writer(BaseStreamer):
+    """Takes tokens as they are drawn, and passes on what of their text the answer is sure to hold.
+
+    Should the answer run into its limit, its last sentence is cut off, and the only one loses its last word.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], language: str, on_text: Callable[[str], None] | None):
+        self._decode, self._language, self._on_text = decode, language, on_text or (lambda text: None)
+        self._tokens: list[int] | None = None  # before the prompt, which comes first
+        self._sent = ""
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._tokens is None:
+            self._tokens = []
+            return
+        self._tokens += value.flatten().tolist()
+        text = self._decode(self._tokens)
+        pieces = split_pieces(text, self._language)
+        self._send("".join(pieces[:-1]) if len(pieces) > 1 else text[: text.rfind(" ") + 1])
+
+    def end(self) -> None:
+        """Does nothing: `finish` knows what the answer is."""
+
+    def finish(self, answer: str) -> str:
+        """Passes on the rest of the answer, and returns it.
+
+        A sentence that seemed to end, and was sent, may have gone on and been cut off: then what was sent stands.
+        """
+        self._send(answer)
+        return answer if answer.startswith(self._sent) else self._sent.strip()
+
+    def _send(self, text: str) -> None:
+        if text.startswith(self._sent) and len(text) > len(self._sent):
+            self._on_text(text[len(self._sent) :])
+            self._sent = text
 
 
 def default_system_prompt(language: str) -> str:

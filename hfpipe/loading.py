@@ -6,7 +6,8 @@ from safetensors import SafetensorError
 from transformers import pipeline
 
 from .hub import check_reachable
-from .voice_qa import VoiceQAPipeline, explain_out_of_memory
+from .parts import explain_out_of_memory
+from .voice_qa import VoiceQAPipeline
 
 
 def load(model=None, **kwargs) -> VoiceQAPipeline:

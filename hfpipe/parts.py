@@ -21,6 +21,11 @@ EXAMPLE_PARTS = {
     "llm": "'Qwen/Qwen2.5-1.5B-Instruct' or 'google/flan-t5-base'",
     "tts": "'coqui/XTTS-v2' or 'facebook/mms-tts-spa'",
 }
+SMALLER = {
+    "asr": "a smaller Whisper (model='openai/whisper-base' or 'openai/whisper-tiny')",
+    "llm": "a smaller LLM (llm='Qwen/Qwen2.5-0.5B-Instruct')",
+    "tts": "a smaller voice (tts='facebook/mms-tts-spa')",
+}
 PINNED = dict(map(split_revision, DEFAULT_PARTS.values()))
 REFERENCE = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
@@ -213,3 +218,16 @@ def _silent():
         logging.set_verbosity(verbosity)
         if has_bars:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(stage: str):
+    """Turns running out of memory, on a GPU or not, into a MemoryError that names the stage and a smaller model."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"out of memory in {stage!r} ({error}). Close other programs, or use {SMALLER[stage]}."
+        ) from error

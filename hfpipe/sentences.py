@@ -23,7 +23,7 @@ def split_sentences(text: str, language: str = "es") -> list[str]:
     "Sr.", "EE. UU." and "3.º" end no sentence; nor does a full stop before a lower-case letter ("las 3 p. m. y"),
     which sentencex takes for an end.
     """
-    return [sentence.strip() for sentence in _pieces(text, language)]
+    return [sentence.strip() for sentence in split_pieces(text, language)]
 
 
 def cut_at_sentence(text: str, language: str = "es") -> str:
@@ -31,7 +31,7 @@ def cut_at_sentence(text: str, language: str = "es") -> str:
 
     An unfinished sentence that stands alone loses its last word, which may be half of one, and ends in "…".
     """
-    pieces = _pieces(text, language)
+    pieces = split_pieces(text, language)
     if not pieces or pieces[-1].rstrip().rstrip(CLOSING).endswith(tuple(SENTENCE_END)):
         return "".join(pieces).strip()
     if len(pieces) > 1:
@@ -50,7 +50,7 @@ def split_text(text: str, fits: Callable[[str], bool], language: str = "es") -> 
         fits: tells whether a piece is short enough. A single character is taken to fit.
         language: ISO 639-1 code, for where sentences end.
     """
-    return [piece.strip() for piece in _pack(_pieces(text, language), fits, FINER_CUTS) if piece.strip()]
+    return [piece.strip() for piece in _pack(split_pieces(text, language), fits, FINER_CUTS) if piece.strip()]
 
 
 def _pack(units: list[str], fits: Callable[[str], bool], finer_cuts: tuple[re.Pattern, ...]) -> list[str]:
@@ -68,7 +68,7 @@ def _pack(units: list[str], fits: Callable[[str], bool], finer_cuts: tuple[re.Pa
     return pieces
 
 
-def _pieces(text: str, language: str) -> list[str]:
+def split_pieces(text: str, language: str) -> list[str]:
     """Splits a text, its white space made single blanks, into sentences that join up to it again."""
     pieces: list[str] = []
     for piece in segment(language, " ".join(text.split())):

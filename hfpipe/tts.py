@@ -17,6 +17,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from .audio import load_reference, resample
+from .cancel import watch
 from .hub import WITHOUT_HUB, check_reachable
 from .parts import check_weights, is_out_of_memory
 from .sentences import split_text
@@ -87,6 +88,7 @@ class TransformersTTS:
 
     def __init__(self, pipe, speaker_embeddings: np.ndarray | None = None):
         self.pipe = pipe
+        watch(pipe.model)
         self.sampling_rate = pipe.sampling_rate
         self.model_type = pipe.model.config.model_type
         self.clones = self.model_type in CLONING

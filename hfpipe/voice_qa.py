@@ -13,18 +13,24 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 
 from .asr import prepare_whisper, transcribe
 from .audio import load_question, load_reference
+from .cancel import watch
 from .hub import DEFAULT_WHISPER, split_revision
 from .llm import LLM
-from .parts import Source, arguments_of_pipeline, check_weights, find_folder, find_part, find_source, is_out_of_memory
+from .parts import (
+    Source,
+    arguments_of_pipeline,
+    check_weights,
+    explain_out_of_memory,
+    find_folder,
+    find_part,
+    find_source,
+)
+from .phrases import join_sounds, split_phrases
 from .repo import upload_repo, write_repo
+from .stream import Stream
 from .tts import load_tts
 
 SHARED = ("device_map", "quantization_config")  # of pipeline()'s arguments for the model, those for the LLM as well
-SMALLER = {
-    "asr": "a smaller Whisper (model='openai/whisper-base' or 'openai/whisper-tiny')",
-    "llm": "a smaller LLM (llm='Qwen/Qwen2.5-0.5B-Instruct')",
-    "tts": "a smaller voice (tts='facebook/mms-tts-spa')",
-}
 
 
 class VoiceQAPipeline(Pipeline):
@@ -37,10 +43,10 @@ class VoiceQAPipeline(Pipeline):
         model: a `WhisperForConditionalGeneration`.
         llm: the part that answers: a Hub id ("org/name" or "org/name@revision"), a folder, or an object called as
             `llm(question, language=)`, with the options that a call gives, and for a text (a list, for a batch) that
-            gives the answer's text (a list).
+            gives the answer's text (a list). It may say that it `streams`: then it takes `on_text=`, as `LLM` does.
         tts: the part that speaks: an id or folder of XTTS, of any transformers text-to-audio model or of Kokoro, or an
             object with a `sampling_rate`, called as `tts(text, language=, speaker_wav=)`, that gives a waveform. It
-            may say its `languages`, and whether it `clones`.
+            may say its `languages`, and whether it `clones`, and have a `stream` that gives the waveform in pieces.
         dtype: the dtype of the weights; "auto" or None is the one that they were saved in.
         precision: in which the models compute: "auto" is what is fastest here, or what `dtype` says; "float32",
             "bfloat16", "float16" and "int8" force one. What is saved stays as it was.
@@ -84,6 +90,7 @@ class VoiceQAPipeline(Pipeline):
                 "Whisper, such as 'openai/whisper-small', or a folder where one was fine-tuned."
             )
         super().__init__(model, *args, **kwargs)
+        watch(self.model)
         is_placed = hasattr(self.model, "hf_device_map")
         self.asr = AutomaticSpeechRecognitionPipeline(
             model=self.model,
@@ -158,6 +165,29 @@ class VoiceQAPipeline(Pipeline):
             timings["total"] = time.perf_counter() - start
             timings["first_audio"] = timings["total"] - timings.get("tts_base", 0.0)
         return result
+
+    def stream(self, audio, **options) -> Stream:
+        """Answers one spoken question aloud while the answer is still being thought.
+
+        The text is that of a plain call. So is the audio, but for rounding, where the LLM draws nothing at random.
+
+        Args:
+            audio: as a plain call takes it, one.
+            options: those of a plain call but `compare`, `batch_size` and `num_workers`.
+
+        Returns:
+            An iterator over events: `Transcript`, then `Text`s and `Audio`s as they come, then `Done`. Its `cancel`
+            stops it, as when the listener interrupts.
+
+        Raises:
+            TypeError, ValueError: an option that isn't valid; what else a plain call raises comes where the events are
+                read.
+        """
+        parameters = self._forward_params | self._sanitize_parameters(**options)[1]
+        if parameters.get("compare"):
+            raise ValueError("a stream speaks in one voice: leave compare out, or make a plain call.")
+        self._check(parameters)
+        return Stream(self, audio, parameters)
 
     def save_pretrained(
         self, save_directory, copy_parts: bool = False, max_shard_size="5GB", push_to_hub: bool = False, **push_kwargs
@@ -242,24 +272,11 @@ class VoiceQAPipeline(Pipeline):
         start = time.perf_counter()
         return {"audio": load_question(audio), "loading": time.perf_counter() - start}
 
-    def _forward(
-        self,
-        inputs,
-        speaker_wav=None,
-        speaker=None,
-        language="es",
-        compare=False,
-        system_prompt=None,
-        history=None,
-        max_new_tokens=None,
-        generate_kwargs=None,
-        tts_kwargs=None,
-    ):
+    def _forward(self, inputs, **options):
         batched = isinstance(inputs["audio"], list)
         questions = inputs["audio"] if batched else [inputs["audio"]]
         loading = inputs["loading"] if batched else [inputs["loading"]]
-        self._check_language(language)
-        self._check_speaker(speaker, speaker_wav)
+        language = self._check(options)
 
         start = time.perf_counter()
         with explain_out_of_memory("asr"):
@@ -267,16 +284,14 @@ class VoiceQAPipeline(Pipeline):
         asr_seconds = (time.perf_counter() - start) / len(questions)
 
         start = time.perf_counter()
-        options = {"system_prompt": system_prompt, "history": history, "max_new_tokens": max_new_tokens}
-        options = {name: value for name, value in options.items() if value is not None}
         with explain_out_of_memory("llm"):
-            answers = self._answer(heard, {**options, **(generate_kwargs or {})})
+            answers = self._answer(heard, options)
         llm_seconds = (time.perf_counter() - start) / len(questions)
 
         results = []
         for (question, spoken), answer, seconds in zip(heard, answers, loading, strict=True):
             with explain_out_of_memory("tts"):
-                speech = self._speak(answer, spoken, speaker_wav, speaker, compare, tts_kwargs or {})
+                speech = self._speak(answer, spoken, options)
             timings = {"asr": seconds + asr_seconds, "llm": llm_seconds, **speech.pop("timings")}
             timings["first_audio"] = timings["asr"] + timings["llm"] + timings["tts"]
             timings["total"] = timings["first_audio"] + timings.get("tts_base", 0.0)
@@ -287,32 +302,69 @@ class VoiceQAPipeline(Pipeline):
     def postprocess(self, outputs):
         return outputs["results"]
 
+    def _hear(self, audio, options: dict) -> tuple[str, str]:
+        """Gives what is asked, and in which language."""
+        samples = load_question(audio)
+        return transcribe(self.asr, [samples], self._check(options))[0]
+
     def _answer(self, heard: list[tuple[str, str]], options: dict) -> list[str]:
         """Asks the LLM, in one batch where all questions are in one language."""
         if len(heard) > 1 and len({language for _, language in heard}) == 1:
-            return self.llm([question for question, _ in heard], language=heard[0][1], **options)
-        return [self.llm(question, language=language, **options) for question, language in heard]
+            return self._think([question for question, _ in heard], heard[0][1], options)
+        return [self._think(question, language, options) for question, language in heard]
 
-    def _speak(self, answer: str, language: str, speaker_wav, speaker, compare: bool, tts_kwargs: dict) -> dict:
-        """Speaks an answer, in the voice asked for and for `compare` in the part's own."""
+    def _think(self, question, language: str, options: dict, on_text=None):
+        """Asks the LLM; `on_text` gets the answer's text as it is written, or whole from an LLM that can't."""
+        names = ("system_prompt", "history", "max_new_tokens")
+        given = {name: options[name] for name in names if options.get(name) is not None}
+        given |= options.get("generate_kwargs") or {}
+        if on_text is None:
+            return self.llm(question, language=language, **given)
+        if getattr(self.llm, "streams", False):
+            return self.llm(question, language=language, on_text=on_text, **given)
+        answer = self.llm(question, language=language, **given)
+        on_text(answer)
+        return answer
+
+    def _speak(self, answer: str, language: str, options: dict) -> dict:
+        """Speaks an answer, phrase by phrase, in the voice asked for and for `compare` in the part's own."""
         self._check_language(language)
+        phrases, voice = split_phrases(answer, language), self._voice_options(language, options)
+        rate = self.tts.sampling_rate
+        speech = {"sampling_rate": rate, "cloned": self._imitates(options)}
         start = time.perf_counter()
-        options = tts_kwargs if speaker is None else {"speaker": speaker, **tts_kwargs}
-        imitates = speaker_wav is not None or speaker in getattr(self.tts, "saved_voices", ())
-        cloned = imitates and getattr(self.tts, "clones", False)
-        speech = {"sampling_rate": self.tts.sampling_rate, "cloned": cloned}
-        if compare and hasattr(self.tts, "compare"):  # both at once: each takes half the time
-            both = self.tts.compare(answer, language=language, speaker_wav=speaker_wav, **options)
-            speech["audio"], speech["audio_base"] = both
+        if options.get("compare") and hasattr(self.tts, "compare"):  # both at once: each takes half the time
+            both = zip(*(self.tts.compare(phrase, **voice) for phrase in phrases), strict=True)
+            speech["audio"], speech["audio_base"] = (join_sounds(phrases, sounds, rate) for sounds in both)
             share = (time.perf_counter() - start) / 2
             return {**speech, "timings": {"tts": share, "tts_base": share}}
-        speech["audio"] = self.tts(answer, language=language, speaker_wav=speaker_wav, **options)
+        speech["audio"] = join_sounds(phrases, [self.tts(phrase, **voice) for phrase in phrases], rate)
         timings = {"tts": time.perf_counter() - start}
-        if compare:
-            start = time.perf_counter()
-            speech["audio_base"] = self.tts(answer, language=language, **tts_kwargs)
+        if options.get("compare"):
+            start, voice = time.perf_counter(), {"language": language, **(options.get("tts_kwargs") or {})}
+            speech["audio_base"] = join_sounds(phrases, [self.tts(phrase, **voice) for phrase in phrases], rate)
             timings["tts_base"] = time.perf_counter() - start
         return {**speech, "timings": timings}
+
+    def _voice_options(self, language: str, options: dict) -> dict:
+        """Gives what the voice part is called with, besides the text."""
+        voice = {"language": language, "speaker_wav": options.get("speaker_wav")}
+        if options.get("speaker") is not None:
+            voice["speaker"] = options["speaker"]
+        return voice | (options.get("tts_kwargs") or {})
+
+    def _imitates(self, options: dict) -> bool:
+        """Tells whether the voice is that of a `speaker_wav`, or of a saved voice."""
+        is_given = options.get("speaker_wav") is not None
+        is_given = is_given or options.get("speaker") in getattr(self.tts, "saved_voices", ())
+        return is_given and getattr(self.tts, "clones", False)
+
+    def _check(self, options: dict) -> str | None:
+        """Refuses what can't be heard or said; gives the language, or None to detect it."""
+        language = options.get("language", "es")
+        self._check_language(language)
+        self._check_speaker(options.get("speaker"), options.get("speaker_wav"))
+        return language
 
     def _check_speaker(self, speaker: str | None, speaker_wav) -> None:
         if speaker is None:
@@ -358,19 +410,6 @@ class VoiceQAPipeline(Pipeline):
         if whisper.name != DEFAULT_WHISPER[0] and not tts.is_folder and hasattr(self.tts, "read_voices"):
             with contextlib.suppress(OSError):  # no such folder in the repo: it carries no voices
                 self.tts.read_voices(find_folder("tts", whisper, self.token, "tts", only="voice_*.safetensors"))
-
-
-@contextlib.contextmanager
-def explain_out_of_memory(stage: str):
-    """Turns running out of memory, on a GPU or not, into a MemoryError that names the stage and a smaller model."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"out of memory in {stage!r} ({error}). Close other programs, or use {SMALLER[stage]}."
-        ) from error
 
 
 def _language_code(language: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Speak with XTTS, in the voice of a recording: coqui-tts's model and weights, and a faster way through them."""
 
+import contextvars
 import functools
 import hashlib
 import os
@@ -407,7 +408,8 @@ def _in_thread(steps: Iterator, first_chunk: int) -> Iterator[tuple[list, bool]]
             result = error
         drawn.put(result)
 
-    thread = threading.Thread(target=draw, name="hfpipe-xtts", daemon=True)
+    context = contextvars.copy_context()  # so that it, too, heeds a wish to stop
+    thread = threading.Thread(target=context.run, args=(draw,), name="hfpipe-xtts", daemon=True)
     thread.start()
     try:
         size, chunk = float(first_chunk), []

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .cancel import check
 from .int8 import Int8Linear
 from .precision import BFloat16Linear, Conv1D
 from .xtts_steps import Steps, normalise
@@ -119,6 +120,7 @@ class Decoder:
             batch = _Batch(self, *key)
         batch.begin(prompts, voices, min_new_tokens)
         for step in range(steps):
+            check()
             yield batch.latents.clone(), batch.tokens.clone()
             if step + 1 == steps or batch.done.all():
                 break
@@ -146,6 +148,7 @@ class Decoder:
     def run_blocks(self, states, cache: torch.Tensor, positions: torch.Tensor, bias) -> torch.Tensor:
         """Runs the blocks, which write `cache` at `positions` and look at all of it but for what `bias` rules out."""
         for block, (keys, values) in zip(self.blocks, cache, strict=True):
+            check()
             states = block(states, keys, values, positions, bias, self.heads)
         return self.norm_blocks(states)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from .cancel import watch
 from .fourier import convolve_faster
 
 # Frames of the vocoder's input, on either side of one, that its sound depends on.
@@ -27,6 +28,7 @@ class Vocoder:
         self.generator = _fold_weight_norm(decoder.waveform_decoder).eval().to(device, dtype)
         if self.device.type == "cpu":
             convolve_faster(self.generator.resblocks)
+            watch(self.generator)
         self.hop = decoder.output_hop_length
         # Two linear interpolations, from latents to the vocoder's frames and from its rate to that of the output.
         self.scales = (decoder.ar_mel_length_compression / decoder.output_hop_length,)

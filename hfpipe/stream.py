@@ -1,0 +1,311 @@
+"""Answer while the answer is still being thought: events in order, from two threads that feed each other."""
+
+import contextlib
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from .cancel import Cancel, Cancelled, until
+from .parts import explain_out_of_memory
+from .phrases import Phrases, pause_after
+
+MAX_PHRASES, MAX_EVENTS = 4, 64  # that wait to be spoken, or to be taken
+CHARACTERS_PER_SECOND = 15  # of Spanish speech, about
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was heard, and in which language."""
+
+    text: str
+    language: str
+    type: ClassVar[str] = "transcript"
+
+
+@dataclass(frozen=True)
+class Text:
+    """The next words of the answer; joined as they are, they are all of it."""
+
+    text: str
+    type: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """The next samples of the answer, float32 (samples,), and the phrase that they speak, whole or in part."""
+
+    audio: np.ndarray
+    sampling_rate: int
+    text: str
+    type: ClassVar[str] = "audio"
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """The end, with what a plain call returns."""
+
+    result: dict
+    type: ClassVar[str] = "done"
+
+
+class Closed(Exception):
+    """Nobody takes from this channel, or puts into it, any more."""
+
+
+class Channel:
+    """A queue of limited length between two threads that either side may end.
+
+    Args:
+        size: how many items may wait.
+
+    Attributes:
+        is_closed: whether what waited was thrown away.
+    """
+
+    def __init__(self, size: int):
+        self._items, self._size = deque(), size
+        self._changed = threading.Condition()
+        self._is_finished = self.is_closed = False
+
+    def put(self, item) -> None:
+        """Adds an item, once there is room; raises Closed where nobody will take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._size or self.is_closed)
+            if self.is_closed:
+                raise Closed
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Says that nothing more will be put; what waits may still be taken."""
+        with self._changed:
+            self._is_finished = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Throws away what waits, and wakes both sides."""
+        with self._changed:
+            self.is_closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator:
+        """Takes items as they come, until the channel is finished or closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._is_finished or self.is_closed)
+                if not self._items:
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+
+class Stream:
+    """The events of one answer, in order: `Transcript`, `Text`s and `Audio`s as they come, `Done`.
+
+    Iterate over it. One thread hears and thinks, another speaks; they begin with the first event that is asked for,
+    and end with the last, with `cancel`, with an error, or when the stream is left to the garbage collector. An error
+    is raised where the events are read, with a note of its stage.
+
+    Attributes:
+        result: what a plain call returns, once the answer is done; after `cancel`, what was heard of it: the question,
+            the answer as far as it was played, and its language. None before, and after an error.
+    """
+
+    def __init__(self, pipe, audio, options: dict, on_end: Callable[[dict], None] | None = None):
+        self.result: dict | None = None
+        self._work = _Work(pipe, audio, options)
+        self._events = iter(self._work.events)
+        self._on_end = on_end
+        self._taken = 0  # samples
+        self._leave = weakref.finalize(self, self._work.stop)
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Transcript | Text | Audio | Done:
+        self._work.start()
+        event = next(self._events, None)
+        if event is None:
+            self._work.join()
+            error, self._work.error = self._work.error, None
+            if error is not None:
+                raise error
+            raise StopIteration
+        if isinstance(event, Audio):
+            self._taken += len(event.audio)
+        elif isinstance(event, Done):
+            self._work.join()
+            self._end(event.result)
+        return event
+
+    def cancel(self, played: float | None = None) -> None:
+        """Stops, as when somebody interrupts: no event comes any more, and no thread goes on.
+
+        Args:
+            played: seconds of the sound that were played; None takes all for played that was handed out.
+        """
+        self._work.stop()
+        self._work.join()
+        if self.result is None and self._work.heard is not None:
+            question, language = self._work.heard
+            samples = self._taken if played is None else round(played * self._work.sampling_rate)
+            said = self._work.said_in(min(samples, self._taken))
+            self._end({"question": question, "answer": said, "language": language})
+
+    def _end(self, result: dict) -> None:
+        self.result = result
+        if self._on_end is not None:
+            self._on_end(result)
+
+
+class _Work:
+    """What the threads of a stream share; they don't know the stream, so that it can be collected while they run."""
+
+    def __init__(self, pipe, audio, options: dict):
+        self.pipe, self.audio, self.options = pipe, audio, options
+        self.sampling_rate = pipe.tts.sampling_rate
+        self.events, self.phrases = Channel(MAX_EVENTS), Channel(MAX_PHRASES)
+        self.cancel = Cancel()
+        self.error: BaseException | None = None
+        self.heard: tuple[str, str] | None = None  # question and language
+        self.answer = ""
+        self.spoken: list[list] = []  # phrases, each with its samples so far and whether these are all
+        self.spans: dict[str, list[tuple[float, float]]] = {}  # of the stages, in seconds from the beginning
+        self.marks: dict[str, float] = {}  # moments, in the same seconds
+        self.begun: float | None = None
+        names = {"hfpipe-think": self._think, "hfpipe-speak": self._speak}
+        self.threads = [
+            threading.Thread(target=self._run, args=(job,), name=name, daemon=True) for name, job in names.items()
+        ]
+
+    def start(self) -> None:
+        if self.begun is None and not self.cancel.is_set:
+            self.begun = time.perf_counter()
+            for thread in self.threads:
+                thread.start()
+
+    def stop(self) -> None:
+        self.cancel.set()
+        self.phrases.close()
+        self.events.close()
+
+    def join(self) -> None:
+        for thread in self.threads:
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join()
+
+    def said_in(self, samples: int) -> str:
+        """Gives the words that were said within so many samples."""
+        said = []
+        for phrase, length, is_whole in self.spoken:
+            if is_whole and samples >= length:
+                said.append(phrase)
+            else:  # which words of it is told by their number
+                length = length if is_whole else max(length, len(phrase) / CHARACTERS_PER_SECOND * self.sampling_rate)
+                words = phrase.split()
+                said += words[: int(len(words) * samples / length)]
+                break
+            samples -= length
+        return " ".join(said)
+
+    def _run(self, job: Callable[[], None]) -> None:
+        try:
+            with until(self.cancel), torch.inference_mode():
+                job()
+        except (Cancelled, Closed):
+            pass
+        except BaseException as error:
+            if not self.cancel.is_set:
+                self.error = error
+            self.cancel.set()  # the other thread's work
+            self.phrases.close()
+            self.events.finish()
+
+    def _now(self) -> float:
+        return time.perf_counter() - self.begun
+
+    @contextlib.contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Notes when a stage ran, and which it was where it fails."""
+        start = self._now()
+        try:
+            with explain_out_of_memory(name):
+                yield
+        except Exception as error:
+            error.add_note(f"in the stage {name!r} of the stream")
+            raise
+        finally:
+            self.spans.setdefault(name, []).append((start, self._now()))
+
+    def _think(self) -> None:
+        """Hears, and thinks: what is thought goes to the reader as text, and in phrases to the voice."""
+        with self._stage("asr"):
+            self.heard = question, language = self.pipe._hear(self.audio, self.options)
+        self.events.put(Transcript(question, language))
+        phrases = Phrases(language)
+
+        def pass_on(text: str) -> None:
+            self.marks.setdefault("llm_first_token", self._now() - self.spans["asr"][0][1])
+            self.answer += text
+            self.events.put(Text(text))
+            for phrase in phrases.push(text):
+                self.phrases.put(phrase)
+
+        with self._stage("llm"):
+            self.pipe._think(question, language, self.options, pass_on)
+        for phrase in phrases.finish():
+            self.phrases.put(phrase)
+        self.phrases.finish()
+
+    def _speak(self) -> None:
+        """Speaks the phrases as they come, and then says that all is done."""
+        tts, sounds, previous = self.pipe.tts, [], None
+        for phrase in self.phrases:
+            voice = self.pipe._voice_options(self.heard[1], self.options)
+            self.spoken.append([phrase, 0, False])
+            pieces = _sounds(tts, phrase, voice)
+            pause = pause_after(previous, self.sampling_rate) if previous else np.zeros(0, np.float32)
+            with closing(pieces):
+                while True:
+                    with self._stage("tts"):
+                        sound = next(pieces, None)
+                    if sound is None:
+                        break
+                    self.marks.setdefault("first_audio", self._now())
+                    sound, pause = np.concatenate([pause, sound]), pause[:0]
+                    sounds.append(sound)
+                    self.spoken[-1][1] += len(sound)
+                    self.events.put(Audio(sound, self.sampling_rate, phrase))
+            self.spoken[-1][2], previous = True, phrase
+        if not self.phrases.is_closed:
+            question, language = self.heard
+            text = {"question": question, "answer": self.answer, "language": language}
+            speech = {"audio": np.concatenate(sounds), "sampling_rate": self.sampling_rate}
+            cloned = self.pipe._imitates(self.options)
+            self.events.put(Done({**text, **speech, "cloned": cloned, "timings": self._timings()}))
+            self.events.finish()
+
+    def _timings(self) -> dict[str, float]:
+        seconds = {name: sum(end - start for start, end in spans) for name, spans in self.spans.items()}
+        [(begun, ended)] = self.spans["llm"]
+        both = sum(max(0.0, min(end, ended) - max(start, begun)) for start, end in self.spans["tts"])
+        total = self._now()
+        return {**seconds, **self.marks, "total": total, "overlap": both / total}
+
+
+def _sounds(tts, phrase: str, voice: dict) -> Iterator[np.ndarray]:
+    """Speaks a phrase in pieces, where the part can."""
+    if hasattr(tts, "stream"):
+        yield from tts.stream(phrase, **voice)
+    else:
+        yield tts(phrase, **voice)
