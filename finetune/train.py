@@ -26,6 +26,7 @@ from .trainer import (
     arguments,
     checkpoints,
     explain_out_of_memory,
+    keep_share,
     last_whole_checkpoint,
     with_lora,
 )
@@ -161,6 +162,7 @@ def save(learner, processor, options: Options) -> None:
     partial = out / f".saving.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     if options.method == "lora":
+        keep_share(learner)
         learner.save_pretrained(partial / "adapter")
         learner = learner.merge_and_unload()
     for name in ("voice_qa", "custom_pipelines"):  # of a voice-qa repo, whose other parts aren't here

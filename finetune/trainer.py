@@ -15,6 +15,9 @@ from .collate import IGNORED, Course
 from .options import Options
 
 WHOLE = "whole"  # the file that is written last into a checkpoint
+# Between the base and the trained weights a model forgets less, and is hardly worse at what it learned: WiSE-FT
+# (Wortsman et al. 2022, arXiv:2109.01903).
+LORA_SHARE = 0.8
 KEPT = 2  # checkpoints: the best and the last
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -194,6 +197,14 @@ def with_lora(whisper, options: Options):
             target_modules=targets,
         ),
     )
+
+
+def keep_share(learner) -> None:
+    """Keeps `LORA_SHARE` of what LoRA's matrices learned, by scaling the second of each pair."""
+    with torch.no_grad():
+        for name, parameter in learner.named_parameters():
+            if ".lora_B." in name:
+                parameter.mul_(LORA_SHARE)
 
 
 def _commit(folder: Path) -> None:

@@ -7,6 +7,7 @@ from sentencex import segment
 
 SENTENCE_END = ".!?…"
 CLOSING = "\"'»”’)]"  # may follow a sentence's final mark
+OPENING = re.compile(r"(?<=\s)[«“‘(\[¿¡]+\s*$")
 
 # Where a sentence that is too long may be cut, best first: after a clause, after a word, and at last anywhere. A mark
 # that also stands inside numbers ("3,5", "3:30") ends nothing unless a space follows; CJK marks need none.
@@ -71,9 +72,13 @@ def _pack(units: list[str], fits: Callable[[str], bool], finer_cuts: tuple[re.Pa
 def split_pieces(text: str, language: str) -> list[str]:
     """Splits a text, its white space made single blanks, into sentences that join up to it again."""
     pieces: list[str] = []
+    opened = ""  # marks that sentencex leaves at the end of a sentence and that open the next
     for piece in segment(language, " ".join(text.split())):
+        piece, opened = opened + piece, ""
+        if mark := OPENING.search(piece):
+            piece, opened = piece[: mark.start()], mark.group()
         if pieces and piece.lstrip()[:1].islower():
             pieces[-1] += piece
         else:
             pieces.append(piece)
-    return [piece for piece in pieces if piece.strip()]
+    return [piece for piece in [*pieces, opened] if piece.strip()]
