@@ -22,6 +22,7 @@ from .precision import convert_linears, resolve_precision, widen_rest
 from .sentences import cut_at_sentence, split_pieces
 
 MAX_NEW_TOKENS = 128  # about three spoken sentences
+FORGOTTEN_TURNS = 8  # left out together, questions and answers, where a history is too long
 SYSTEM_PROMPTS = {  # a small model obeys best in the language that it is to answer in
     "es": "Responde en español, en una a tres oraciones, de forma directa y amable. Se leerá en voz alta.",
     "en": "Answer in English, in one to three sentences, directly and kindly. It will be read aloud.",
@@ -161,24 +162,31 @@ class LLM:
             question: text, or a list of texts; a list gives a list of answers, in order.
             language: ISO 639-1 code of the language to answer in.
             system_prompt: replaces the default instruction (1 to 3 sentences, direct and kind, in `language`).
-            history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`.
+            history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`. Where it is
+                too long for the model, whole turns are left out from the oldest on, the instruction never.
             max_new_tokens: the longest answer, in tokens; a longer one is cut at its last sentence end.
             on_text: is called with the answer to one question as it is written, some words at a time; joined as they
                 are they are the answer. What the limit may yet cut off is held back.
             **generate_kwargs: passed to `generate`; greedy decoding unless `do_sample=True`.
 
         Raises:
-            ValueError: the history isn't in that form, or the prompt doesn't fit the model.
+            ValueError: the history isn't in that form, or the question alone doesn't fit the model.
             RuntimeError: the model answered nothing.
         """
         questions = [question] if isinstance(question, str) else list(question)
         system_prompt = default_system_prompt(language) if system_prompt is None else system_prompt
         history = _check_history(history or [])
-        prompts = [self._prompt(text, system_prompt, history, language) for text in questions]
-        inputs = self.tokenizer(
-            prompts, return_tensors="pt", padding=True, add_special_tokens=self.model.config.is_encoder_decoder
-        ).to(self.model.device)
-        self._check_length(inputs["input_ids"].shape[1], max_new_tokens)
+        inputs = self._read(questions, system_prompt, history, language)
+        # So many turns at once, that the next prompts begin alike and what was computed of them serves again.
+        while history and not self._fits(inputs, max_new_tokens):
+            history = history[FORGOTTEN_TURNS:]
+            inputs = self._read(questions, system_prompt, history, language)
+        if not self._fits(inputs, max_new_tokens):
+            raise ValueError(
+                f"the question takes {inputs['input_ids'].shape[1]} tokens and the answer up to {max_new_tokens}; the "
+                f"model takes {self.model.config.max_position_embeddings} in all. Shorten the question, or lower "
+                "max_new_tokens."
+            )
         options = {"max_new_tokens": max_new_tokens, "do_sample": False, **generate_kwargs}
         writer = _Writer(self._decode, language, on_text) if isinstance(question, str) else None
         if writer and options.get("num_beams", self.model.generation_config.num_beams or 1) == 1:
@@ -210,6 +218,17 @@ class LLM:
         cache = output.past_key_values
         self._kept = (output.sequences[0, : cache.get_seq_length()], cache) if _is_croppable(cache) else None
         return output.sequences
+
+    def _read(self, questions: list[str], system_prompt: str, history: list, language: str):
+        """Gives the tokens of a prompt for each question."""
+        prompts = [self._prompt(text, system_prompt, history, language) for text in questions]
+        add_special = self.model.config.is_encoder_decoder
+        inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=add_special)
+        return inputs.to(self.model.device)
+
+    def _fits(self, inputs, max_new_tokens: int) -> bool:
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        return limit is None or inputs["input_ids"].shape[1] + max_new_tokens <= limit
 
     def _prompt(self, question: str, system_prompt: str, history: list, language: str) -> str:
         if self.model.config.is_encoder_decoder:
@@ -249,14 +268,6 @@ class LLM:
         """Gives the text of new tokens, without what was only thought and with single blanks."""
         text = THINKING.sub("", self.tokenizer.decode(tokens, skip_special_tokens=True))
         return " ".join(text.split())
-
-    def _check_length(self, prompt_tokens: int, max_new_tokens: int) -> None:
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        if limit is not None and prompt_tokens + max_new_tokens > limit:
-            raise ValueError(
-                f"the question with its history takes {prompt_tokens} tokens and the answer up to {max_new_tokens}; "
-                f"the model takes {limit} in all. Shorten the history or the question, or lower max_new_tokens."
-            )
 
 
 class _Writer(BaseStreamer):

@@ -119,13 +119,14 @@ class Stream:
     Attributes:
         result: what a plain call returns, once the answer is done; after `cancel`, what was heard of it: the question,
             the answer as far as it was played, and its language. None before, and after an error.
+        on_end: is called with the result, once there is one.
     """
 
-    def __init__(self, pipe, audio, options: dict, on_end: Callable[[dict], None] | None = None):
+    def __init__(self, pipe, audio, options: dict):
         self.result: dict | None = None
+        self.on_end: Callable[[dict], None] = lambda result: None
         self._work = _Work(pipe, audio, options)
         self._events = iter(self._work.events)
-        self._on_end = on_end
         self._taken = 0  # samples
         self._leave = weakref.finalize(self, self._work.stop)
 
@@ -164,8 +165,7 @@ class Stream:
 
     def _end(self, result: dict) -> None:
         self.result = result
-        if self._on_end is not None:
-            self._on_end(result)
+        self.on_end(result)
 
 
 class _Work:

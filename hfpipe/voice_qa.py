@@ -14,6 +14,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 from .asr import prepare_whisper, transcribe
 from .audio import load_question, load_reference
 from .cancel import watch
+from .conversation import Conversation
 from .hub import DEFAULT_WHISPER, split_revision
 from .llm import LLM
 from .parts import (
@@ -133,7 +134,8 @@ class VoiceQAPipeline(Pipeline):
             language: code ("es") or English name of the question's and the answer's language; None detects it.
             compare: also speak the answer in the part's own voice, as "audio_base".
             system_prompt: replaces the default instruction to the LLM (1 to 3 sentences, direct and kind).
-            history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`.
+            history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`. Of one
+                that is too long for the LLM the oldest turns are left out.
             max_new_tokens: the longest answer, in tokens; 128 by default.
             generate_kwargs: further options of the LLM's generation.
             tts_kwargs: further options of the voice part, such as `{"speed": 1.1}`.
@@ -188,6 +190,15 @@ class VoiceQAPipeline(Pipeline):
             raise ValueError("a stream speaks in one voice: leave compare out, or make a plain call.")
         self._check(parameters)
         return Stream(self, audio, parameters)
+
+    def conversation(self, history=None, **options) -> Conversation:
+        """Begins a conversation, in which a question may refer to what was said before.
+
+        Args:
+            history: earlier turns, or the JSON of an earlier conversation.
+            options: of every turn: `system_prompt`, `speaker_wav`, `language` ...
+        """
+        return Conversation(self, history, **options)
 
     def save_pretrained(
         self, save_directory, copy_parts: bool = False, max_shard_size="5GB", push_to_hub: bool = False, **push_kwargs
