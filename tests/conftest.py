@@ -26,6 +26,8 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+import hfpipe
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}\n{% endfor %}"
@@ -273,3 +275,22 @@ def spoken():
 def voice():
     """The path of the synthetic reference voice."""
     return str(EXAMPLES / "voz.wav")
+
+
+@pytest.fixture(scope="session")
+def voice_qa(tiny_whisper, tiny_chat, tiny_vits):
+    """The pipeline, of tiny models."""
+    return hfpipe.load(str(tiny_whisper), llm=str(tiny_chat), tts=str(tiny_vits), device="cpu")
+
+
+@pytest.fixture
+def make(voice_qa, monkeypatch):
+    """Gives the pipeline an LLM and a voice of the test's own."""
+    from own_parts import Talker, Whistle
+
+    def make(llm=None, tts=None):
+        monkeypatch.setattr(voice_qa, "llm", llm or Talker())
+        monkeypatch.setattr(voice_qa, "tts", tts or Whistle())
+        return voice_qa
+
+    return make

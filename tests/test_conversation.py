@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import EXAMPLES
-from test_stream import ANSWER, PHRASES, QUESTION, Talker, Whistle, make, whisper  # noqa: F401
+from own_parts import ANSWER, PHRASES, QUESTION, Talker
 
 from hfpipe.llm import FORGOTTEN_TURNS, LLM
 
@@ -23,7 +23,7 @@ class Parrot(Talker):
         return super().__call__(question, language, on_text)
 
 
-def test_turns_are_remembered_in_chat_format(make):  # noqa: F811
+def test_turns_are_remembered_in_chat_format(make):
     parrot = Parrot()
     chat = make(parrot).conversation(system_prompt="Sé breve.")
     first, *_, done = chat(QUESTION), *chat.stream(QUESTION)
@@ -37,7 +37,7 @@ def test_turns_are_remembered_in_chat_format(make):  # noqa: F811
     assert parrot.prompts[-1] == "Otra." and len(chat.history) == 4
 
 
-def test_of_an_interrupted_answer_what_was_heard_is_remembered(make):  # noqa: F811
+def test_of_an_interrupted_answer_what_was_heard_is_remembered(make):
     chat = make().conversation()
     stream = chat.stream(QUESTION)
     next(event for event in stream if event.type == "audio")
@@ -51,7 +51,7 @@ def test_of_an_interrupted_answer_what_was_heard_is_remembered(make):  # noqa: F
     assert [turn["role"] for turn in chat.history] == ["user", "assistant"] * 2
 
 
-def test_a_turn_that_fails_is_not_remembered(make):  # noqa: F811
+def test_a_turn_that_fails_is_not_remembered(make):
     chat = make(Talker(fails_at=4)).conversation()
     for ask in (chat, lambda audio: list(chat.stream(audio))):
         with pytest.raises(RuntimeError, match="tongue"):
@@ -81,7 +81,7 @@ def test_what_the_model_cannot_read_is_left_out_by_whole_turns(tiny_chat, monkey
         llm("palabra " * 200, max_new_tokens=4)
 
 
-def test_the_voice_and_the_files_of_a_conversation(whisper):  # noqa: F811
-    chat = whisper.conversation(max_new_tokens=4)
+def test_the_voice_and_the_files_of_a_conversation(voice_qa):
+    chat = voice_qa.conversation(max_new_tokens=4)
     result = chat(EXAMPLES / "pregunta.wav")
     assert len(result["audio"]) and len(chat.history) == 2

@@ -8,72 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import EXAMPLES
-from transformers import pipeline
+from own_parts import ANSWER, PHRASES, QUESTION, Talker, Whistle
 
 from hfpipe.cancel import Cancel, Cancelled, check, heeded, until, watch
 from hfpipe.stream import Channel, Closed
-
-QUESTION = str(EXAMPLES / "pregunta.wav")
-ANSWER = (
-    "Por supuesto que sí, te lo explico todo. La capital de Francia es París. Tiene más de dos millones de habitantes."
-)
-PHRASES = [
-    "Por supuesto que sí,",
-    "te lo explico todo.",
-    "La capital de Francia es París.",
-    "Tiene más de dos millones de habitantes.",
-]
-
-
-class Talker:
-    """An LLM of the user's own: it writes a given answer word by word, and waits for leave before each word."""
-
-    streams = True
-
-    def __init__(self, answer=ANSWER, fails_at=None):
-        self.answer, self.fails_at = answer, fails_at
-        self.leave = threading.Semaphore(10_000)
-
-    def __call__(self, question, language, on_text=None, history=None):
-        for number, word in enumerate(self.answer.split(" ")):
-            while not self.leave.acquire(timeout=0.005):
-                check()
-            if number == self.fails_at:
-                raise RuntimeError("the talker lost its tongue")
-            check()
-            if on_text:
-                on_text(word if number == 0 else f" {word}")
-        return self.answer
-
-
-class Whistle:
-    """A voice of the user's own: a tone as long as the text."""
-
-    sampling_rate = 1000
-
-    def __init__(self, fails_at=None):
-        self.said, self.fails_at = [], fails_at
-
-    def __call__(self, text, language, speaker_wav=None):
-        if self.fails_at == len(self.said):
-            raise ValueError("the whistle broke")
-        self.said.append(text)
-        return np.full(len(text) * 10, 0.5, np.float32)
-
-
-@pytest.fixture(scope="module")
-def whisper(tiny_whisper, tiny_chat, tiny_vits):
-    return pipeline("voice-qa", model=str(tiny_whisper), llm=str(tiny_chat), tts=str(tiny_vits), device="cpu")
-
-
-@pytest.fixture
-def make(whisper, monkeypatch):
-    def make(llm=None, tts=None):
-        monkeypatch.setattr(whisper, "llm", llm or Talker())
-        monkeypatch.setattr(whisper, "tts", tts or Whistle())
-        return whisper
-
-    return make
 
 
 @pytest.fixture(autouse=True)
@@ -108,12 +46,12 @@ def test_events_come_in_order_and_are_the_plain_call(make):
     assert 0 <= timings["overlap"] <= 1 and 0 < timings["llm_first_token"] <= timings["llm"] < timings["total"]
 
 
-def test_tiny_models_give_the_same_both_ways(whisper):
+def test_tiny_models_give_the_same_both_ways(voice_qa):
     for options in ({"max_new_tokens": 40}, {"max_new_tokens": 3, "language": None}):
         torch.manual_seed(0)
-        plain = whisper(QUESTION, **options)
+        plain = voice_qa(QUESTION, **options)
         torch.manual_seed(0)
-        *_, done = whisper.stream(QUESTION, **options)
+        *_, done = voice_qa.stream(QUESTION, **options)
         assert done.result["answer"] == plain["answer"] and done.result["language"] == plain["language"]
         np.testing.assert_allclose(done.result["audio"], plain["audio"], atol=1e-5)
 
