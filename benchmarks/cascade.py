@@ -17,8 +17,8 @@ from transformers import pipeline
 from xtts import TOKENS, make_checkpoint
 
 import hfpipe
+from hfpipe.answer import default_system_prompt
 from hfpipe.audio import load_question
-from hfpipe.llm import default_system_prompt
 from hfpipe.xtts_checkpoint import CONFIG, COQUI_WEIGHTS, quietly
 
 QUESTION = Path(__file__).parent.parent / "examples" / "pregunta.wav"

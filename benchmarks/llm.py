@@ -19,7 +19,8 @@ import torch
 from transformers import pipeline
 from transformers.utils import logging
 
-from hfpipe.llm import LLM, default_system_prompt
+from hfpipe.answer import default_system_prompt
+from hfpipe.llm import LLM
 
 QUESTIONS = (
     "¿Cuál es la capital de Francia?",

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,28 +12,22 @@ from jinja2 import TemplateError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation.streamers import BaseStreamer
-from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
+from .answer import Writer, check_history, default_system_prompt, tidy
 from .cancel import watch
 from .hub import WITHOUT_HUB, check_reachable
 from .parts import is_out_of_memory, refuse_missing
 from .precision import convert_linears, resolve_precision, widen_rest
-from .sentences import cut_at_sentence, split_pieces
+from .sentences import cut_at_sentence
 
 MAX_NEW_TOKENS = 128  # about three spoken sentences
 FORGOTTEN_TURNS = 8  # left out together, questions and answers, where a history is too long
-SYSTEM_PROMPTS = {  # a small model obeys best in the language that it is to answer in
-    "es": "Responde en español, en una a tres oraciones, de forma directa y amable. Se leerá en voz alta.",
-    "en": "Answer in English, in one to three sentences, directly and kindly. It will be read aloud.",
-}
-OTHER_SYSTEM_PROMPT = "Answer in {}, in one to three sentences, directly and kindly. It will be read aloud."
 QUESTION_AND_ANSWER = {"es": ("Pregunta", "Respuesta")}
 REUSING = {  # the options of `generate` with which the last prompt's keys and values serve
     *("max_new_tokens", "min_new_tokens", "pad_token_id", "eos_token_id", "suppress_tokens", "repetition_penalty"),
     *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "streamer", "stopping_criteria"),
 }
 PLACING = {"quantization_config", "device_map"}  # of the arguments for the model, those that leave it where it is put
-THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 
 
 class LLM:
@@ -175,7 +168,7 @@ class LLM:
         """
         questions = [question] if isinstance(question, str) else list(question)
         system_prompt = default_system_prompt(language) if system_prompt is None else system_prompt
-        history = _check_history(history or [])
+        history = check_history(history or [])
         inputs = self._read(questions, system_prompt, history, language)
         # So many turns at once, that the next prompts begin alike and what was computed of them serves again.
         while history and not self._fits(inputs, max_new_tokens):
@@ -188,9 +181,9 @@ class LLM:
                 "max_new_tokens."
             )
         options = {"max_new_tokens": max_new_tokens, "do_sample": False, **generate_kwargs}
-        writer = _Writer(self._decode, language, on_text) if isinstance(question, str) else None
+        writer = Writer(language, on_text) if isinstance(question, str) else None
         if writer and options.get("num_beams", self.model.generation_config.num_beams or 1) == 1:
-            options["streamer"] = writer
+            options["streamer"] = _Tokens(writer, self._decode)
         with torch.inference_mode():
             output = self._generate(inputs, options)
         if not self.model.config.is_encoder_decoder:
@@ -266,51 +259,25 @@ class LLM:
 
     def _decode(self, tokens) -> str:
         """Gives the text of new tokens, without what was only thought and with single blanks."""
-        text = THINKING.sub("", self.tokenizer.decode(tokens, skip_special_tokens=True))
-        return " ".join(text.split())
+        return tidy(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-class _Writer(BaseStreamer):
-    """Takes tokens as they are drawn, and passes on what of their text the answer is sure to hold.
+class _Tokens(BaseStreamer):
+    """Takes tokens as they are drawn, and writes their text."""
 
-    Should the answer run into its limit, its last sentence is cut off, and the only one loses its last word.
-    """
-
-    def __init__(self, decode: Callable[[list[int]], str], language: str, on_text: Callable[[str], None] | None):
-        self._decode, self._language, self._on_text = decode, language, on_text or (lambda text: None)
+    def __init__(self, writer: Writer, decode: Callable[[list[int]], str]):
+        self._writer, self._decode = writer, decode
         self._tokens: list[int] | None = None  # before the prompt, which comes first
-        self._sent = ""
 
     def put(self, value: torch.Tensor) -> None:
         if self._tokens is None:
             self._tokens = []
-            return
-        self._tokens += value.flatten().tolist()
-        text = self._decode(self._tokens)
-        pieces = split_pieces(text, self._language)
-        self._send("".join(pieces[:-1]) if len(pieces) > 1 else text[: text.rfind(" ") + 1])
+        else:
+            self._tokens += value.flatten().tolist()
+            self._writer.write(self._decode(self._tokens))
 
     def end(self) -> None:
-        """Does nothing: `finish` knows what the answer is."""
-
-    def finish(self, answer: str) -> str:
-        """Passes on the rest of the answer, and returns it.
-
-        A sentence that seemed to end, and was sent, may have gone on and been cut off: then what was sent stands.
-        """
-        self._send(answer)
-        return answer if answer.startswith(self._sent) else self._sent.strip()
-
-    def _send(self, text: str) -> None:
-        if text.startswith(self._sent) and len(text) > len(self._sent):
-            self._on_text(text[len(self._sent) :])
-            self._sent = text
-
-
-def default_system_prompt(language: str) -> str:
-    """Gives the default instruction for an answer in a language: 1 to 3 sentences, direct and kind."""
-    name = LANGUAGES.get(language, language).title()
-    return SYSTEM_PROMPTS.get(language, OTHER_SYSTEM_PROMPT.format(name))
+        """Does nothing: the writer is told what the answer is."""
 
 
 def _compute_in(model, precision: str, device: torch.device, is_asked: bool):
@@ -349,14 +316,3 @@ def _crop(tokens: torch.Tensor, cache: DynamicCache, prompt: torch.Tensor) -> Dy
     cache.layers = [copy.copy(layer) for layer in cache.layers]
     cache.crop(shared - len(tokens))
     return cache
-
-
-def _check_history(history) -> list[dict]:
-    for turn in history:
-        valid = isinstance(turn, dict) and turn.get("role") in ("user", "assistant")
-        if not valid or not isinstance(turn.get("content"), str):
-            raise ValueError(
-                f"history has the turn {turn!r}; valid is a list of turns, oldest first, each "
-                "{'role': 'user' or 'assistant', 'content': text}."
-            )
-    return list(history)

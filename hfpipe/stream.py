@@ -18,6 +18,7 @@ from .parts import explain_out_of_memory
 from .phrases import Phrases, pause_after
 
 MAX_PHRASES, MAX_EVENTS = 4, 64  # that wait to be spoken, or to be taken
+LONGEST_END = 1.0  # seconds that are waited for a thread's end: a server's silence can't be interrupted
 CHARACTERS_PER_SECOND = 15  # of Spanish speech, about
 
 
@@ -202,7 +203,7 @@ class _Work:
     def join(self) -> None:
         for thread in self.threads:
             if thread.ident is not None and thread is not threading.current_thread():
-                thread.join()
+                thread.join(LONGEST_END)
 
     def said_in(self, samples: int) -> str:
         """Gives the words that were said within so many samples."""

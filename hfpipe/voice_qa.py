@@ -27,6 +27,7 @@ from .parts import (
     find_source,
 )
 from .phrases import join_sounds, split_phrases
+from .remote_llm import RemoteLLM
 from .repo import upload_repo, write_repo
 from .stream import Stream
 from .tts import load_tts
@@ -42,7 +43,8 @@ class VoiceQAPipeline(Pipeline):
 
     Args:
         model: a `WhisperForConditionalGeneration`.
-        llm: the part that answers: a Hub id ("org/name" or "org/name@revision"), a folder, or an object called as
+        llm: the part that answers: a Hub id ("org/name" or "org/name@revision"), a folder, the URL of a server that
+            speaks OpenAI's protocol ("http://localhost:8080/v1"; see `RemoteLLM`), or an object called as
             `llm(question, language=)`, with the options that a call gives, and for a text (a list, for a batch) that
             gives the answer's text (a list). It may say that it `streams`: then it takes `on_text=`, as `LLM` does.
         tts: the part that speaks: an id or folder of XTTS, of any transformers text-to-audio model or of Kokoro, or an
@@ -403,6 +405,8 @@ class VoiceQAPipeline(Pipeline):
 
     def _load_part(self, name: str, given, load, options: dict):
         """Loads a part from what was given or, failing that, from what the repo says; an object passes as it is."""
+        if name == "llm" and isinstance(given, str) and given.startswith(("http://", "https://")):
+            return RemoteLLM(given)
         if given is not None and not isinstance(given, (str, os.PathLike)):
             return given.to(options["device"]) if hasattr(given, "to") else given
         if given is None:

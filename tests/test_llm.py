@@ -7,8 +7,9 @@ import torch
 from conftest import all_but_letters, save_tiny_chat
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
+from hfpipe.answer import default_system_prompt
 from hfpipe.int8 import Int8Linear
-from hfpipe.llm import LLM, default_system_prompt
+from hfpipe.llm import LLM
 from hfpipe.precision import ON_CPU, trial_seconds
 
 AVAILABLE = [precision for precision in ON_CPU if trial_seconds(precision) is not None]
