@@ -150,6 +150,11 @@ class Stream:
             self._end(event.result)
         return event
 
+    @property
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        """When each stage ran: pairs of seconds since the beginning, by "asr", "llm" and "tts"."""
+        return self._work.spans
+
     def cancel(self, played: float | None = None) -> None:
         """Stops, as when somebody interrupts: no event comes any more, and no thread goes on.
 
