@@ -188,6 +188,8 @@ class _Work:
         self.spoken: list[list] = []  # phrases, each with its samples so far and whether these are all
         self.spans: dict[str, list[tuple[float, float]]] = {}  # of the stages, in seconds from the beginning
         self.marks: dict[str, float] = {}  # moments, in the same seconds
+        self.begins: dict[str, float] = {}  # of the stages that run now
+        self.has_sounded = threading.Event()  # or never will
         self.begun: float | None = None
         names = {"hfpipe-think": self._think, "hfpipe-speak": self._speak}
         self.threads = [
@@ -202,6 +204,7 @@ class _Work:
 
     def stop(self) -> None:
         self.cancel.set()
+        self.has_sounded.set()
         self.phrases.close()
         self.events.close()
 
@@ -234,6 +237,7 @@ class _Work:
             if not self.cancel.is_set:
                 self.error = error
             self.cancel.set()  # the other thread's work
+            self.has_sounded.set()
             self.phrases.close()
             self.events.finish()
 
@@ -243,7 +247,7 @@ class _Work:
     @contextlib.contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         """Notes when a stage ran, and which it was where it fails."""
-        start = self._now()
+        self.begins[name] = self._now()
         try:
             with explain_out_of_memory(name):
                 yield
@@ -251,7 +255,10 @@ class _Work:
             error.add_note(f"in the stage {name!r} of the stream")
             raise
         finally:
-            self.spans.setdefault(name, []).append((start, self._now()))
+            self._end_span(name)
+
+    def _end_span(self, name: str) -> None:
+        self.spans.setdefault(name, []).append((self.begins[name], self._now()))
 
     def _think(self) -> None:
         """Hears, and thinks: what is thought goes to the reader as text, and in phrases to the voice."""
@@ -266,6 +273,11 @@ class _Work:
             self.events.put(Text(text))
             for phrase in phrases.push(text):
                 self.phrases.put(phrase)
+                if not self.has_sounded.is_set() and self.pipe.device.type == "cpu":
+                    # Somebody waits for the first sound: the voice gets all cores until it is there.
+                    self._end_span("llm")
+                    self.has_sounded.wait()
+                    self.begins["llm"] = self._now()
 
         with self._stage("llm"):
             self.pipe._think(question, language, self.options, pass_on)
@@ -288,11 +300,13 @@ class _Work:
                     if sound is None:
                         break
                     self.marks.setdefault("first_audio", self._now())
+                    self.has_sounded.set()
                     sound, pause = np.concatenate([pause, sound]), pause[:0]
                     sounds.append(sound)
                     self.spoken[-1][1] += len(sound)
                     self.events.put(Audio(sound, self.sampling_rate, phrase))
             self.spoken[-1][2], previous = True, phrase
+            self.has_sounded.set()  # even where there was nothing to hear of it
         if not self.phrases.is_closed:
             question, language = self.heard
             text = {"question": question, "answer": self.answer, "language": language}
@@ -303,8 +317,11 @@ class _Work:
 
     def _timings(self) -> dict[str, float]:
         seconds = {name: sum(end - start for start, end in spans) for name, spans in self.spans.items()}
-        [(begun, ended)] = self.spans["llm"]
-        both = sum(max(0.0, min(end, ended) - max(start, begun)) for start, end in self.spans["tts"])
+        both = sum(
+            max(0.0, min(end, ended) - max(start, begun))
+            for start, end in self.spans["tts"]
+            for begun, ended in self.spans["llm"]
+        )
         total = self._now()
         return {**seconds, **self.marks, "total": total, "overlap": both / total}
 
