@@ -307,10 +307,12 @@ class Kokoro:
         """Runs the model, until this thread is to stop."""
         if heeded() is None:
             return self._session.run(None, inputs)
-        import onnxruntime
-
+        try:  # of an import outside of it transformers takes the package for one that every reader needs
+            from onnxruntime import RunOptions
+        except ImportError as error:
+            raise ImportError(_needs("onnxruntime")) from error
         check()
-        options = onnxruntime.RunOptions()
+        options = RunOptions()
         with heeded().calling(lambda: setattr(options, "terminate", True)):
             try:
                 return self._session.run(None, inputs, options)
