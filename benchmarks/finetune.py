@@ -73,7 +73,7 @@ def our_batches(learner: Learner, rows: list[Row], size: int, steps: int):
     """Gives our batches, made from the files as they are asked for."""
     options = Options(train="-")
     collate = Collator(learner.processor, learner.whisper.config, LANGUAGE, timestamps=options.timestamps)
-    draws = list(Course([row.seconds for row in rows], size, steps, options.seed, options.full_windows))
+    draws = list(Course([row.seconds for row in rows], size, steps, options.seed, options.share_of_full_windows()))
     data = Utterances(rows)
     for start in range(0, len(draws), size):
         yield collate([data[draw] for draw in draws[start : start + size]])

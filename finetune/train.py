@@ -125,10 +125,10 @@ def run(options: Options, whisper, processor, sets: Sets, say: Callable[[str], N
     steps = options.max_steps or max(1, round(options.epochs * len(sets.train) / rows_per_step))
     course, data = None, Utterances(sets.train)
     if sets.stream:
-        data, an_epoch = Stream(sets.stream, rows_per_step, options.seed, options.full_windows), steps
+        data, an_epoch = Stream(sets.stream, rows_per_step, options.seed, options.share_of_full_windows()), steps
     else:
         seconds = [row.seconds for row in sets.train]
-        course = Course(seconds, rows_per_step, steps, options.seed, options.full_windows)
+        course = Course(seconds, rows_per_step, steps, options.seed, options.share_of_full_windows())
 
     def validate() -> float:
         heard = hear_rows(whisper, processor, sets.validation, options.language, batch_size=options.batch_size)

@@ -165,7 +165,7 @@ def explain_out_of_memory(options: Options):
             advice.append("--checkpointing")
         if options.method == "full":
             advice.append("--method lora")
-        if options.full_windows:
+        if options.share_of_full_windows():
             advice.append("--full-windows 0")
         advice.append("a smaller --model")
         raise MemoryError(

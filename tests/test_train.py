@@ -28,7 +28,14 @@ from finetune.evaluate import hear_rows
 from finetune.options import LEARNING_RATES, Options, read_yaml
 from finetune.prepare import prepare
 from finetune.train import push, run, train_whisper
-from finetune.trainer import WHOLE, explain_out_of_memory, last_whole_checkpoint, with_lora
+from finetune.trainer import (
+    LORA_SHARE,
+    WHOLE,
+    explain_out_of_memory,
+    keep_share,
+    last_whole_checkpoint,
+    with_lora,
+)
 from finetune.whisper import load_whisper, locate, transcribe
 
 SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
@@ -418,6 +425,9 @@ def test_the_learning_rate_suits_the_size_and_the_method(tiny_whisper):
     assert Options(train="a.csv").peak_learning_rate(500) == LEARNING_RATES[512]
     assert Options(train="a.csv", method="lora").peak_learning_rate(512) == 1e-3
     assert Options(train="a.csv", learning_rate=3e-6).peak_learning_rate(512) == 3e-6
+    assert Options(train="a.csv").share_of_full_windows() == 0.03
+    assert Options(train="a.csv", method="lora").share_of_full_windows() == 0
+    assert Options(train="a.csv", method="lora", full_windows=0.2).share_of_full_windows() == 0.2
     learner = with_lora(load_whisper(tiny_whisper)[0], Options(train="a.csv", method="lora", lora_rank=2))
     trainable = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
     assert 0 < trainable < sum(parameter.numel() for parameter in learner.parameters()) / 5
@@ -441,3 +451,16 @@ def test_rows_sound_as_they_were_written(tables):
 
     row = read_rows(tables / "train.csv")[0]
     assert math.isclose(len(load(row)) / RATE, 1.0)
+
+
+def test_of_what_lora_learned_a_share_is_merged(tiny_whisper):
+    whisper = load_whisper(tiny_whisper)[0]
+    before = whisper.model.decoder.layers[0].fc1.weight.detach().clone()
+    learner = with_lora(whisper, Options(train="a.csv", method="lora", lora_rank=2, lora_alpha=2))
+    matrices = dict(learner.named_parameters())
+    a, b = (next(m for name, m in matrices.items() if f"decoder.layers.0.fc1.lora_{side}" in name) for side in "AB")
+    torch.nn.init.ones_(b)
+    learned = (b @ a).detach().clone()
+    keep_share(learner)
+    after = learner.merge_and_unload().model.decoder.layers[0].fc1.weight
+    torch.testing.assert_close(after, before + LORA_SHARE * learned)
