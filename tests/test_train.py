@@ -84,7 +84,7 @@ def one_step(tables, tiny_whisper, out, batch_size, accumulate, method="full"):
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables, tiny_whisper, tmp_path, method):
     whole = one_step(tables, tiny_whisper, tmp_path / "1", 8, 1, method)
-    assert 6 < whole[0][0] < 9  # random weights over about 1800 tokens: log(1800) is 7.5
+    assert 5 < whole[0][0] < 9  # random weights over about 1800 tokens: log(1800) is 7.5
     for batch_size, accumulate in ((4, 2), (2, 4)):
         parts = one_step(tables, tiny_whisper, tmp_path / str(accumulate), batch_size, accumulate, method)
         assert parts[0] == pytest.approx(whole[0], rel=1e-3)
