@@ -129,6 +129,7 @@ class Stream:
         self._work = _Work(pipe, audio, options)
         self._events = iter(self._work.events)
         self._taken = 0  # samples
+        self._has_raised = False
         self._leave = weakref.finalize(self, self._work.stop)
 
     def __iter__(self) -> "Stream":
@@ -139,9 +140,9 @@ class Stream:
         event = next(self._events, None)
         if event is None:
             self._work.join()
-            error, self._work.error = self._work.error, None
-            if error is not None:
-                raise error
+            if self._work.error is not None and not self._has_raised:
+                self._has_raised = True
+                raise self._work.error
             raise StopIteration
         if isinstance(event, Audio):
             self._taken += len(event.audio)
@@ -163,7 +164,7 @@ class Stream:
         """
         self._work.stop()
         self._work.join()
-        if self.result is None and self._work.heard is not None:
+        if self.result is None and self._work.error is None and self._work.heard is not None:
             question, language = self._work.heard
             samples = self._taken if played is None else round(played * self._work.sampling_rate)
             said = self._work.said_in(min(samples, self._taken))
@@ -264,6 +265,7 @@ class _Work:
         """Hears, and thinks: what is thought goes to the reader as text, and in phrases to the voice."""
         with self._stage("asr"):
             self.heard = question, language = self.pipe._hear(self.audio, self.options)
+            self.pipe._check_language(language)
         self.events.put(Transcript(question, language))
         phrases = Phrases(language)
 

@@ -91,6 +91,8 @@ def test_an_error_ends_the_stream_and_names_its_stage(make, parts, stage, reason
         heard.extend(stream)
     assert caught.value.__notes__ == [f"in the stage {stage!r} of the stream"]
     assert stream.result is None and list(stream) == []
+    stream.cancel()
+    assert stream.result is None
 
 
 def test_silence_is_refused_in_the_stage_that_hears(make):
