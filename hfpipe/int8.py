@@ -33,8 +33,8 @@ class Int8Linear(nn.Module):
     """A linear layer with int8 weights and a scale for each output.
 
     A step of decoding waits for the weights to come from memory, and these are a quarter of float32's. The inputs are
-    not rounded, as they are in torch's dynamic quantisation: that made the likeliest token of Gemma 3 270M another
-    than float32's in 24 % of places, as few inputs are much larger than the rest (Dettmers et al. 2022, LLM.int8()).
+    not rounded, as they are in torch's dynamic quantisation: few of them are much larger than the rest, which a single
+    scale would lose (Dettmers et al. 2022, LLM.int8()).
 
     Args:
         layer: an `nn.Linear` or a `Conv1D`. Its parameters stay, so that the model saves as before, and aren't read.
