@@ -26,6 +26,12 @@ def start(data: Path, out: Path, more: list[str]) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def wait_until_judged(process: subprocess.Popen, out: Path) -> None:
+    """Waits until a training has judged the model that it starts from."""
+    while not (out / "before.json").is_file() and process.poll() is None:
+        time.sleep(0.1)
+
+
 def finish(process: subprocess.Popen) -> None:
     """Waits for a training's end, and stops where it failed."""
     if process.wait():
@@ -46,14 +52,17 @@ def main() -> None:
 
         more += ["--model", offline_repo()]
     data, whole, killed = options.data.resolve(), options.out.resolve() / "whole", options.out.resolve() / "killed"
+    process = start(data, whole, more)
+    wait_until_judged(process, whole)
     begun = time.monotonic()
-    finish(start(data, whole, more))
+    finish(process)
     length = time.monotonic() - begun
-    print(f"unbroken: {length:.0f} s", flush=True)
+    print(f"unbroken: {length:.0f} s, once the model was judged as it is", flush=True)
     chance = random.Random(options.seed)
     for kill in range(1, KILLS + 1):
         process = start(data, killed, more)
-        moment = chance.uniform(0.1, 0.4) * length  # a run that goes on is shorter than the unbroken one
+        wait_until_judged(process, killed)
+        moment = chance.uniform(0.2, 0.5) * length  # a run that goes on is shorter than the unbroken one
         try:
             process.wait(moment)
             print(f"kill {kill}: it had ended before {moment:.0f} s", flush=True)
