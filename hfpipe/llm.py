@@ -181,6 +181,7 @@ class LLM:
                 "max_new_tokens."
             )
         options = {"max_new_tokens": max_new_tokens, "do_sample": False, **generate_kwargs}
+        # Also where nobody reads along: what was written decides in rare cases, and both ways give the same answer.
         writer = Writer(language, on_text) if isinstance(question, str) else None
         if writer and options.get("num_beams", self.model.generation_config.num_beams or 1) == 1:
             options["streamer"] = _Tokens(writer, self._decode)
