@@ -41,9 +41,10 @@ class Draw(NamedTuple):
 class Course(Sampler):
     """The whole training as one sequence of draws, the same for the same seed however it is cut or resumed.
 
-    Rows are shuffled anew each time round. Those of `BUCKET` steps are then sorted by length, so that a step's rows
-    have about the same and its window can be short, and the steps shuffled. A share of the steps keeps the full
-    window, and half of its rows are followed there by others, so that the model goes on hearing long audio well.
+    Rows are shuffled anew each time round, and all heard before the next one begins. Those of `BUCKET` steps are then
+    sorted by length, so that a step's rows have about the same and its window can be short, and the steps shuffled. A
+    share of the steps keeps the full window, and half of its rows are followed there by others, so that the model goes
+    on hearing long audio well.
     """
 
     def __init__(self, seconds: list[float], rows_per_step: int, steps: int, seed: int, full_windows: float):
@@ -58,21 +59,18 @@ class Course(Sampler):
 
     def __iter__(self) -> Iterator[Draw]:
         chance = random.Random(self.seed)
-        rows, step = self._rows(chance), 0
+        waiting, step = [], 0
         while step < self.steps:
-            bucket = [next(rows) for _ in range(BUCKET * self.rows_per_step)]
-            for part in _steps(bucket, self.seconds.__getitem__, self.rows_per_step, chance)[: self.steps - step]:
+            while len(waiting) < self.rows_per_step:  # what is left of a round begins the next
+                waiting += chance.sample(range(len(self.seconds)), len(self.seconds))
+            size = self.rows_per_step * min(BUCKET, len(waiting) // self.rows_per_step, self.steps - step)
+            bucket, waiting = waiting[:size], waiting[size:]
+            for part in _steps(bucket, self.seconds.__getitem__, self.rows_per_step, chance):
                 window = _window(max(self.seconds[i] for i in part), self.full_windows, chance)
                 for place, i in enumerate(part):
                     more = _followers(i, self.seconds, chance) if window == FULL_WINDOW else ()
                     yield Draw(i, window, hash((self.seed, step, place)), more)
                 step += 1
-
-    def _rows(self, chance: random.Random) -> Iterator[int]:
-        while True:
-            order = list(range(len(self.seconds)))
-            chance.shuffle(order)
-            yield from order
 
 
 class Utterances(Dataset):
