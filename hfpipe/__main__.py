@@ -25,6 +25,7 @@ progress = Console(stderr=True)
 OFFLINE = "offline"
 STAGES = {
     "asr": "heard (asr)",
+    "llm_first_token": "until its first words (llm_first_token)",
     "llm": "thought (llm)",
     "tts": "spoke (tts)",
     "tts_base": "spoke in its own voice (tts_base)",
@@ -185,8 +186,9 @@ def _show(result: dict) -> None:
     console.print(f"[bold]Answer:[/]   {escape(result['answer'])}", highlight=False)
     table = Table("stage", "seconds")
     table.columns[1].justify = "right"
-    for stage, seconds in result["timings"].items():
-        table.add_row(STAGES[stage], f"{seconds:.2f}")
+    for stage, title in STAGES.items():
+        if stage in result["timings"]:
+            table.add_row(title, f"{result['timings'][stage]:.2f}")
     console.print(table)
     for key in ("audio", "audio_base"):
         if key in result:

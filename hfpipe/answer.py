@@ -49,8 +49,8 @@ class Writer:
 
 
 def tidy(text: str) -> str:
-    """Leaves out what was only thought, and makes white space single blanks."""
-    return " ".join(THINKING.sub("", text).split())
+    """Leaves out what was only thought, and makes white space single blanks, or line breaks where lines end."""
+    return re.sub(r"\s+", lambda space: "\n" if "\n" in space[0] else " ", THINKING.sub("", text).strip())
 
 
 def default_system_prompt(language: str) -> str:

@@ -259,7 +259,7 @@ class LLM:
         return text if finished else cut_at_sentence(text, language)
 
     def _decode(self, tokens) -> str:
-        """Gives the text of new tokens, without what was only thought and with single blanks."""
+        """Gives the text of new tokens, without what was only thought."""
         return tidy(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 

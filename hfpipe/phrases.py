@@ -9,14 +9,14 @@ from .sentences import CLOSING, SENTENCE_END, split_pieces
 SHORTEST = 12  # letters and digits; XTTS adds sounds of its own to less (coqui-ai/TTS#3516)
 CLAUSE_END = re.compile(r"[,;:—–)](?=\s+\S+\s)")  # with a whole word behind it, so that "1,5" and "3:30" are none
 
-PAUSES = {True: 0.2, False: 0.1}  # seconds after a phrase, by whether it ends a sentence
+PAUSES = {True: 0.2, False: 0.1}  # seconds after a phrase, by whether it ends a sentence or a line
 
 
 class Phrases:
     """Takes the text of an answer as it is written, and gives what of it can be said.
 
     The cuts depend on the text alone and not on how it came: each is decided once the word behind it is whole. The
-    phrases, joined by blanks, are the text with its white space made single blanks.
+    phrases hold all of the text, its white space made single blanks, or line breaks within a phrase.
 
     Args:
         language: ISO 639-1 code of the answer.
@@ -31,9 +31,7 @@ class Phrases:
     def push(self, text: str) -> list[str]:
         """Takes what was written next; gives the phrases that it made whole."""
         *words, self._word = re.split(r"(?<=\s)(?=\S)", self._word + text)
-        if self._word[-1:].isspace():
-            words, self._word = [*words, self._word], ""
-        return [phrase for word in words for phrase in self._take(word.strip() + " ")]
+        return [phrase for word in words for phrase in self._take(word)]
 
     def finish(self) -> list[str]:
         """Gives the phrases that are left when nothing more will be written."""
@@ -51,7 +49,7 @@ class Phrases:
     def _take(self, word: str) -> list[str]:
         if not word.strip():
             return []
-        self._waiting += word
+        self._waiting += word.strip() + ("\n" if "\n" in word else " ")
         end = self._find_end()
         if not end:
             return []
@@ -81,14 +79,15 @@ def split_phrases(text: str, language: str = "es") -> list[str]:
 
 def pause_after(phrase: str, sampling_rate: int) -> np.ndarray:
     """Gives the silence between a phrase and the next one, float32 (samples,)."""
-    ends_sentence = phrase.rstrip(CLOSING).endswith(tuple(SENTENCE_END))
+    ends_sentence = phrase[-1:].isalnum() or phrase.rstrip(CLOSING).endswith(tuple(SENTENCE_END))
     return np.zeros(round(PAUSES[ends_sentence] * sampling_rate), np.float32)
 
 
 def join_sounds(phrases: list[str], sounds: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-    """Joins the sounds of phrases, with the pauses between them."""
+    """Joins the sounds of phrases, with the pauses between them: float32 (samples,), none where there is no phrase."""
     pauses = [pause_after(phrase, sampling_rate) for phrase in phrases]
-    return np.concatenate([part for pair in zip(sounds, pauses, strict=True) for part in pair][:-1])
+    parts = [part for pair in zip(sounds, pauses, strict=True) for part in pair][:-1]
+    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def _is_short(text: str) -> bool:

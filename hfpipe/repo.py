@@ -24,6 +24,10 @@ CUSTOM_PIPELINES = {  # by this transformers finds the code in the repo
 }
 REQUIREMENTS = (  # what the code that travels imports; a part adds its own, as its attribute `requirements`
     "accelerate",
+    "babel",
+    "emoji",
+    "markdown-it-py",
+    "num2words",
     "numba",
     "psutil",
     "sentencepiece",

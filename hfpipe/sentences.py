@@ -51,7 +51,8 @@ def split_text(text: str, fits: Callable[[str], bool], language: str = "es") -> 
         fits: tells whether a piece is short enough. A single character is taken to fit.
         language: ISO 639-1 code, for where sentences end.
     """
-    return [piece.strip() for piece in _pack(split_pieces(text, language), fits, FINER_CUTS) if piece.strip()]
+    pieces = split_pieces(" ".join(text.split()), language)
+    return [piece.strip() for piece in _pack(pieces, fits, FINER_CUTS) if piece.strip()]
 
 
 def _pack(units: list[str], fits: Callable[[str], bool], finer_cuts: tuple[re.Pattern, ...]) -> list[str]:
@@ -70,10 +71,21 @@ def _pack(units: list[str], fits: Callable[[str], bool], finer_cuts: tuple[re.Pa
 
 
 def split_pieces(text: str, language: str) -> list[str]:
-    """Splits a text, its white space made single blanks, into sentences that join up to it again."""
+    """Splits a text into sentences that join up to it again, its white space made single blanks or line breaks.
+
+    A line's end ends a sentence: headings and items of lists have no full stop.
+    """
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    found = [pieces for line in lines if (pieces := _split_line(line, language))]
+    for pieces in found[:-1]:
+        pieces[-1] = pieces[-1].rstrip() + "\n"
+    return [piece for pieces in found for piece in pieces]
+
+
+def _split_line(line: str, language: str) -> list[str]:
     pieces: list[str] = []
     opened = ""  # marks that sentencex leaves at the end of a sentence and that open the next
-    for piece in segment(language, " ".join(text.split())):
+    for piece in segment(language, line):
         piece, opened = opened + piece, ""
         if mark := OPENING.search(piece):
             piece, opened = piece[: mark.start()], mark.group()

@@ -16,6 +16,7 @@ import torch
 from .cancel import Cancel, Cancelled, until
 from .parts import explain_out_of_memory
 from .phrases import Phrases, pause_after
+from .speakable import speakable
 
 MAX_PHRASES, MAX_EVENTS = 4, 64  # that wait to be spoken, or to be taken
 LONGEST_END = 1.0  # seconds that are waited for a thread's end: a server's silence can't be interrupted
@@ -291,9 +292,12 @@ class _Work:
         """Speaks the phrases as they come, and then says that all is done."""
         tts, sounds, previous = self.pipe.tts, [], None
         for phrase in self.phrases:
-            voice = self.pipe._voice_options(self.heard[1], self.options)
-            self.spoken.append([phrase, 0, False])
-            pieces = _sounds(tts, phrase, voice)
+            words = speakable(phrase, self.heard[1])
+            self.spoken.append([phrase, 0, not words])
+            if not words:
+                self.has_sounded.set()
+                continue
+            pieces = _sounds(tts, words, self.pipe._voice_options(self.heard[1], self.options))
             pause = pause_after(previous, self.sampling_rate) if previous else np.zeros(0, np.float32)
             with closing(pieces):
                 while True:
@@ -307,12 +311,12 @@ class _Work:
                     sounds.append(sound)
                     self.spoken[-1][1] += len(sound)
                     self.events.put(Audio(sound, self.sampling_rate, phrase))
-            self.spoken[-1][2], previous = True, phrase
+            self.spoken[-1][2], previous = True, words
             self.has_sounded.set()  # even where there was nothing to hear of it
         if not self.phrases.is_closed:
             question, language = self.heard
             text = {"question": question, "answer": self.answer, "language": language}
-            speech = {"audio": np.concatenate(sounds), "sampling_rate": self.sampling_rate}
+            speech = {"audio": np.concatenate([np.zeros(0, np.float32), *sounds]), "sampling_rate": self.sampling_rate}
             cloned = self.pipe._imitates(self.options)
             self.events.put(Done({**text, **speech, "cloned": cloned, "timings": self._timings()}))
             self.events.finish()
@@ -321,7 +325,7 @@ class _Work:
         seconds = {name: sum(end - start for start, end in spans) for name, spans in self.spans.items()}
         both = sum(
             max(0.0, min(end, ended) - max(start, begun))
-            for start, end in self.spans["tts"]
+            for start, end in self.spans.get("tts", ())
             for begun, ended in self.spans["llm"]
         )
         total = self._now()

@@ -29,6 +29,7 @@ from .parts import (
 from .phrases import join_sounds, split_phrases
 from .remote_llm import RemoteLLM
 from .repo import upload_repo, write_repo
+from .speakable import speakable
 from .stream import Stream
 from .tts import load_tts
 
@@ -150,8 +151,10 @@ class VoiceQAPipeline(Pipeline):
             - "audio", "sampling_rate": float32 waveform (samples,) in [-1, 1], and its rate in Hz;
             - "cloned": whether "audio" speaks with the voice of `speaker_wav`, or of a saved voice;
             - "audio_base": with `compare=True`, the same answer in the part's own voice;
-            - "timings": seconds of each stage ("asr", "llm", "tts", "tts_base"), until there was sound to play
-              ("first_audio"), and of it all ("total"); in a batch, each question's share of the batch's seconds.
+            - "timings": seconds of each stage ("asr", "llm", "tts", "tts_base"), of the LLM until its first words
+              ("llm_first_token"), until there was sound to play ("first_audio"), and of it all ("total"); in a batch,
+              each question's share of the batch's seconds. "overlap" is the share of the time in which two stages
+              ran: 0, but for streams.
 
         Raises:
             ValueError, FileNotFoundError: unreadable audio, no speech in it, an unfit `speaker_wav`, a language that
@@ -296,9 +299,9 @@ class VoiceQAPipeline(Pipeline):
             heard = transcribe(self.asr, questions, language)
         asr_seconds = (time.perf_counter() - start) / len(questions)
 
-        start = time.perf_counter()
+        start, first_words = time.perf_counter(), []
         with explain_out_of_memory("llm"):
-            answers = self._answer(heard, options)
+            answers = self._answer(heard, options, lambda text: first_words.append(time.perf_counter() - start))
         llm_seconds = (time.perf_counter() - start) / len(questions)
 
         results = []
@@ -306,6 +309,7 @@ class VoiceQAPipeline(Pipeline):
             with explain_out_of_memory("tts"):
                 speech = self._speak(answer, spoken, options)
             timings = {"asr": seconds + asr_seconds, "llm": llm_seconds, **speech.pop("timings")}
+            timings |= {"llm_first_token": min([*first_words, llm_seconds]), "overlap": 0.0}
             timings["first_audio"] = timings["asr"] + timings["llm"] + timings["tts"]
             timings["total"] = timings["first_audio"] + timings.get("tts_base", 0.0)
             text = {"question": question, "answer": answer, "language": spoken}
@@ -320,9 +324,11 @@ class VoiceQAPipeline(Pipeline):
         samples = load_question(audio)
         return transcribe(self.asr, [samples], self._check(options))[0]
 
-    def _answer(self, heard: list[tuple[str, str]], options: dict) -> list[str]:
-        """Asks the LLM, in one batch where all questions are in one language."""
-        if len(heard) > 1 and len({language for _, language in heard}) == 1:
+    def _answer(self, heard: list[tuple[str, str]], options: dict, on_text) -> list[str]:
+        """Asks the LLM, in one batch where all are in one language; `on_text` gets a single answer's text."""
+        if len(heard) == 1:
+            return [self._think(*heard[0], options, on_text)]
+        if len({language for _, language in heard}) == 1:
             return self._think([question for question, _ in heard], heard[0][1], options)
         return [self._think(question, language, options) for question, language in heard]
 
@@ -342,12 +348,12 @@ class VoiceQAPipeline(Pipeline):
     def _speak(self, answer: str, language: str, options: dict) -> dict:
         """Speaks an answer, phrase by phrase, in the voice asked for and for `compare` in the part's own."""
         self._check_language(language)
-        phrases, voice = split_phrases(answer, language), self._voice_options(language, options)
-        rate = self.tts.sampling_rate
+        phrases = [words for phrase in split_phrases(answer, language) if (words := speakable(phrase, language))]
+        voice, rate = self._voice_options(language, options), self.tts.sampling_rate
         speech = {"sampling_rate": rate, "cloned": self._imitates(options)}
         start = time.perf_counter()
         if options.get("compare") and hasattr(self.tts, "compare"):  # both at once: each takes half the time
-            both = zip(*(self.tts.compare(phrase, **voice) for phrase in phrases), strict=True)
+            both = list(zip(*(self.tts.compare(phrase, **voice) for phrase in phrases), strict=True)) or [(), ()]
             speech["audio"], speech["audio_base"] = (join_sounds(phrases, sounds, rate) for sounds in both)
             share = (time.perf_counter() - start) / 2
             return {**speech, "timings": {"tts": share, "tts_base": share}}

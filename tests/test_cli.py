@@ -40,7 +40,9 @@ def test_ask_as_json_is_json_and_nothing_else(models, tmp_path, voice):
     printed = json.loads(result.stdout)
     assert printed["model"] == models[1] and printed["llm"] == models[3] and printed["tts"] == models[5]
     assert printed["cloned"] is False
-    assert set(printed["timings"]) == {"asr", "llm", "tts", "tts_base", "first_audio", "total"}
+    assert set(printed["timings"]) == {
+        *("asr", "llm", "llm_first_token", "tts", "tts_base", "first_audio", "total", "overlap")
+    }
     for key, name in (("audio", "answer.wav"), ("audio_base", "answer_base.wav")):
         assert printed[key] == str(tmp_path / name)
         assert soundfile.info(printed[key]).frames > 0

@@ -24,6 +24,8 @@ ANSWERS = [
     ("Primero di la frase completa. «Esto es una cita muy larga.» Y luego termina con calma.",
      ["Primero di la frase completa.", "«Esto es una cita muy larga.»", "Y luego termina con calma."]),
     ("Visita https://hfpipe.org/a,b:c y vuelve mañana.", ["Visita https://hfpipe.org/a,b:c y vuelve mañana."]),
+    ("Compra esto en la tienda:\n- Dos tomates maduros\n- Una cebolla\n- Sal\n\nY vuelve.",
+     ["Compra esto en la tienda:", "- Dos tomates maduros", "- Una cebolla\n- Sal", "Y vuelve."]),
     ("Sí.", ["Sí."]),
     ("  ", []),
 ])  # fmt: skip
@@ -39,7 +41,7 @@ def test_phrases_depend_on_the_text_and_not_on_how_it_comes(text, data):
     found = [phrase for part in parts for phrase in phrases.push(part)] + phrases.finish()
     assert found == split_phrases(text)
     assert " ".join(found).split() == text.split()  # nothing is lost, nothing is said twice
-    assert all(phrase == " ".join(phrase.split()) != "" for phrase in found)
+    assert all(phrase == phrase.strip() != "" and "  " not in phrase for phrase in found)
 
 
 def test_a_phrase_comes_as_soon_as_the_word_behind_it_is_whole():
@@ -52,6 +54,8 @@ def test_a_phrase_comes_as_soon_as_the_word_behind_it_is_whole():
 
 
 def test_pauses_are_longer_after_a_sentence():
-    lengths = [len(pause_after(phrase, 1000)) for phrase in ("Es París,", "Es París.", "«¿Es París?»", "Es…")]
-    assert lengths == [100, 200, 200, 200]
+    lengths = [
+        len(pause_after(phrase, 1000)) for phrase in ("Es París,", "Es París.", "«¿Es París?»", "Es…", "- París")
+    ]
+    assert lengths == [100, 200, 200, 200, 200]
     assert len(join_sounds(["Uno,", "dos."], [pause_after(".", 1000)] * 2, 1000)) == 200 + 100 + 200
