@@ -1,5 +1,6 @@
 """Speak with XTTS, in the voice of a recording: coqui-tts's model and weights, and a faster way through them."""
 
+import contextlib
 import contextvars
 import functools
 import hashlib
@@ -338,24 +339,30 @@ class XTTS:
         digest = hashlib.sha256("".join([self._checkpoint_key, *(each.sha256 for each in references)]).encode())
         key = digest.hexdigest()
         if key not in self._voices:
-            file = cache_folder() / "voices" / f"xtts-{key}.safetensors"
-            try:
-                voice = load_file(file)
-                self._voices[key] = voice["gpt_cond_latent"], voice["speaker_embedding"]
-            except (OSError, SafetensorError, KeyError):  # none yet, or spoiled
-                latents, embedding = self._condition(references)
-                self._voices[key] = latents, embedding
-                _write_voice(file, {"gpt_cond_latent": latents, "speaker_embedding": embedding})
+            names = ("gpt_cond_latent", "speaker_embedding")
+            voice = _kept_on_disk(f"xtts-{key}", lambda: dict(zip(names, self._condition(references), strict=True)))
+            self._voices[key] = voice["gpt_cond_latent"], voice["speaker_embedding"]
             _forget_oldest(self._voices)
         return self._voices[key]
 
     def _read_prefix(self, latents: torch.Tensor) -> torch.Tensor:
-        """Gives the keys and values of a voice's latents, kept for its next sentence."""
-        key = hashlib.sha256(latents.cpu().contiguous().numpy().tobytes()).hexdigest()
+        """Gives the keys and values of a voice's latents, kept for its next sentence in memory and on disk."""
+        digest = hashlib.sha256(latents.cpu().contiguous().numpy().tobytes())
+        digest.update(f"{self._gpt_key} {self._decoder.precision}".encode())
+        key = digest.hexdigest()
         if key not in self._prefixes:
-            self._prefixes[key] = self._decoder.read_voice(latents)
+            kept = _kept_on_disk(f"xtts-prefix-{key}", lambda: {"prefix": self._decoder.read_voice(latents).cpu()})
+            self._prefixes[key] = kept["prefix"].to(self._decoder.device)
             _forget_oldest(self._prefixes)
         return self._prefixes[key]
+
+    @functools.cached_property
+    def _gpt_key(self) -> str:
+        """Tells language models apart by the beginning of each of their tensors, since hashing all takes a second."""
+        digest = hashlib.sha256()
+        for tensor in self.model.gpt.state_dict().values():
+            digest.update(tensor.flatten()[:1024].numpy().tobytes())
+        return digest.hexdigest()
 
     @functools.cached_property
     def _checkpoint_key(self) -> str:
@@ -431,12 +438,20 @@ def _forget_oldest(kept: dict) -> None:
         kept.pop(next(iter(kept)), None)
 
 
-def _write_voice(file: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Writes a voice whole or not at all; a cache that can't be written is done without."""
+def _kept_on_disk(name: str, compute) -> dict[str, torch.Tensor]:
+    """Gives tensors from the cache's file of that name, or computes them and writes it.
+
+    The file is written whole or not at all; a cache that is spoiled or can't be written is done without.
+    """
+    file = cache_folder() / "voices" / f"{name}.safetensors"
+    with contextlib.suppress(OSError, SafetensorError):  # none yet, or spoiled
+        return load_file(file)
+    tensors = {key: tensor.contiguous() for key, tensor in compute().items()}
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        save_file(tensors, partial)
         os.replace(partial, file)
     except OSError:
         partial.unlink(missing_ok=True)
+    return tensors

@@ -52,7 +52,7 @@ class Decoder:
     """
 
     def __init__(self, gpt, precision: str = "float32", device="cpu"):
-        self.device = torch.device(device)
+        self.device, self.precision = torch.device(device), precision
         on_cpu = self.device.type == "cpu"
         self.dtype = torch.float32 if on_cpu else getattr(torch, precision)
         kind = precision if on_cpu else "float32"

@@ -23,6 +23,7 @@ from hfpipe.licence import LICENCE_VARIABLE, require_licence
 from hfpipe.tts import load_tts
 from hfpipe.xtts import XTTS
 from hfpipe.xtts_checkpoint import XTTS_ID, XTTS_REVISION
+from hfpipe.xtts_gpt import Decoder
 
 pytest.importorskip("TTS")
 
@@ -101,15 +102,36 @@ def test_clones_a_voice_and_computes_it_once(xtts, voice, monkeypatch):
     base, cloned = speak(xtts, "Hola."), speak(xtts, "Hola.", speaker_wav=voice)
     assert not np.array_equal(base, cloned)
     monkeypatch.setattr(XTTS, "_condition", lambda *_: pytest.fail("it was computed again"))
+    monkeypatch.setattr(Decoder, "read_voice", lambda *_: pytest.fail("its keys and values were computed again"))
     np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=[voice]))
-    xtts._voices.clear()  # as in another process: from the disk
+    xtts._voices.clear(), xtts._prefixes.clear()  # as in another process: from the disk
     np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=voice))
-    (kept,) = (cache_folder() / "voices").iterdir()
-    assert kept.stat().st_size < voice.array.nbytes / 10
     monkeypatch.undo()
-    kept.write_bytes(b"spoiled")
-    xtts._voices.clear()
+    folder = cache_folder() / "voices"
+    kept = min(folder.iterdir(), key=lambda file: file.stat().st_size)
+    assert kept.stat().st_size < voice.array.nbytes / 10
+    for file in folder.iterdir():
+        file.write_bytes(b"spoiled")
+    xtts._voices.clear(), xtts._prefixes.clear()
     np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=voice))
+
+
+def test_another_language_model_or_precision_computes_a_voice_anew(folder, voice, monkeypatch):
+    first = XTTS.from_pretrained(folder, precision="float32")
+    speak(first, "Hola.", speaker_wav=voice)
+    calls = []
+    read = Decoder.read_voice
+    monkeypatch.setattr(Decoder, "read_voice", lambda self, latents: calls.append(latents) or read(self, latents))
+    speak(XTTS.from_pretrained(folder, precision="float32"), "Hola.", speaker_wav=voice)
+    assert not calls
+    speak(XTTS.from_pretrained(folder, precision="int8"), "Hola.", speaker_wav=voice)
+    assert len(calls) == 1
+    tuned = XTTS.from_pretrained(folder, precision="float32")
+    with torch.no_grad():
+        tuned.model.gpt.gpt.h[0].mlp.c_fc.weight += 0.1
+    tuned.to("cpu")
+    speak(tuned, "Hola.", speaker_wav=voice)
+    assert len(calls) == 2
 
 
 def test_voice_is_what_coqui_computes(xtts, voice, tmp_path, monkeypatch):
