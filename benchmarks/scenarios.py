@@ -2,8 +2,8 @@
 
 Each question is spoken by the offline voice, with another noise from the second repeat on, and asked in a
 conversation; what was answered aloud is heard again by Whisper. A turn fails in a stage: "asr" heard other words,
-"llm" answered without those that it must hold, "tts" can't be understood, "time" took too long, "history" remembers what
-wasn't heard.
+"llm" answered without those that it must hold, "tts" can't be understood, "time" took too long, "history" remembers
+what wasn't heard.
 """
 
 import argparse

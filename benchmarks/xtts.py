@@ -80,8 +80,9 @@ def first_chunk(stream) -> float:
     return seconds
 
 
-def speech_rows(ours: XTTS, coqui, repeats: int) -> list[Row]:
-    """Times a whole sentence, its first sound, and two voices against one."""
+def speech_rows(ours: XTTS, api, folder: Path, repeats: int) -> list[Row]:
+    """Times a whole sentence, in memory and to a file, its first sound, and two voices against one."""
+    coqui, file = api.synthesizer.tts_model, folder / "spoken.wav"
     voice = ours._speakers["Ana"]
     voice = {"gpt_cond_latent": voice["gpt_cond_latent"], "speaker_embedding": voice["speaker_embedding"]}
     exact = {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
@@ -90,18 +91,25 @@ def speech_rows(ours: XTTS, coqui, repeats: int) -> list[Row]:
         "coqui": lambda: coqui.inference(TEXT, "es", **voice, **exact)["wav"],
         "both": lambda: ours.compare(TEXT, "es", speaker="Ana", **exact),
     }
+    files = {
+        "our file": lambda: soundfile.write(file, ours(TEXT, "es", **exact), ours.sampling_rate),
+        "coqui's file": lambda: api.tts_to_file(
+            TEXT, speaker="Ana", language="es", file_path=str(file), split_sentences=False, **exact
+        ),
+    }
     assert len(sounds["ours"]()) == len(sounds["coqui"]())
     streams = {
         "our first": lambda: first_chunk(ours.stream(TEXT, "es", **exact)),
         "coqui's first": lambda: first_chunk(coqui.inference_stream(TEXT, "es", **voice, **exact)),
     }
-    seconds = interleaved({**sounds, **streams}, repeats)
+    seconds = interleaved({**sounds, **streams, **files}, repeats)
     whole, peer, both = (median(seconds[name]) for name in sounds)
     length = len(sounds["ours"]()) / ours.sampling_rate
     return [
         Row("XTTS, whole sentence: time against coqui `inference`", whole, peer, "s"),
         Row("XTTS real-time factor", whole / length, peer / length, "s per s of sound"),
         Row("XTTS first audio against `inference_stream`", *(median(seconds[name]) for name in streams), "s"),
+        Row("XTTS, a sentence to a file: time against `tts_to_file`", *(median(seconds[name]) for name in files), "s"),
         Row("cloned + base together against cloned alone", both, whole, "s"),
     ]
 
@@ -175,10 +183,13 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = make_checkpoint()
     with quietly():
+        from TTS.api import TTS
+
         rows = [load_row(folder, max(2, arguments.repeats // 2))]
-        ours, coqui = XTTS.from_pretrained(folder, precision=arguments.precision), load_coqui(folder)
-        rows = speech_rows(ours, coqui, arguments.repeats) + [voice_row(ours, folder, arguments.repeats), *rows]
-        del coqui
+        ours = XTTS.from_pretrained(folder, precision=arguments.precision)
+        api = TTS(model_path=str(folder), config_path=str(folder / CONFIG), progress_bar=False)
+        rows = speech_rows(ours, api, folder, arguments.repeats) + [voice_row(ours, folder, arguments.repeats), *rows]
+        del api
         points = curve(ours)
         precision = resolve_precision(arguments.precision, "cpu")
         nearness = compare_precisions(ours, XTTS.from_pretrained(folder, precision="float32"))
