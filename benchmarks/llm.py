@@ -8,6 +8,7 @@ begins like the last; what that saves is shown apart.
 import argparse
 import itertools
 import os
+import time
 from pathlib import Path
 
 from measure import Row, interleaved, median, report
@@ -30,6 +31,7 @@ QUESTIONS = (
     "¿De qué color es el cielo?",
 )
 TOKENS = 40  # of a spoken answer of two sentences
+HISTORIES = (1, 40)  # turns
 
 
 class Counted:
@@ -42,6 +44,37 @@ class Counted:
     def add(self, *_) -> None:
         """Counts one more."""
         self.runs += 1
+
+
+def history_rows(llm: LLM, stock, repeats: int) -> list[Row]:
+    """Times the first token of a question that follows so many turns, the last of which was just answered."""
+    seconds = {(side, turns): [] for side in ("ours", "stock") for turns in HISTORIES}
+    for _, turns in itertools.product(range(repeats), HISTORIES):
+        history = [
+            {"role": role, "content": QUESTIONS[turn % len(QUESTIONS)]}
+            for turn in range(turns)
+            for role in ("user", "assistant")
+        ]
+        answer = llm(QUESTIONS[0], max_new_tokens=8, history=history[:-2])
+        history[-2:] = [{"role": "user", "content": QUESTIONS[0]}, {"role": "assistant", "content": answer}]
+        prompt = llm._prompt(QUESTIONS[1], default_system_prompt("es"), history, "es")
+        calls = {
+            "ours": lambda: llm(QUESTIONS[1], max_new_tokens=1, history=history),  # noqa: B023
+            "stock": lambda: stock(prompt, max_new_tokens=1, add_special_tokens=False),  # noqa: B023
+        }
+        for side, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[side, turns].append(time.perf_counter() - start)
+    first = {key: median(times) for key, times in seconds.items()}
+    few, many = HISTORIES
+    return [
+        *(
+            Row(f"LLM first token after {turns} turns", first["ours", turns], first["stock", turns], "s")
+            for turns in HISTORIES
+        ),
+        Row(f"LLM first token after {many} turns against {few}", first["ours", many], first["ours", few], "s"),
+    ]
 
 
 def main() -> None:
@@ -103,6 +136,7 @@ def main() -> None:
         Row("LLM first token", first, peer_first, "s"),
         Row("LLM first token with nothing kept of an earlier prompt", cold_first, peer_first, "s"),
     ]
+    rows += history_rows(llm, stock, options.repeats)
     report(f"An answer of {count} tokens, {options.precision}, against float32", rows, options.json)
 
 

@@ -39,6 +39,11 @@ def test_a_batch_answers_each_in_order(llm):
     assert llm(questions, max_new_tokens=6) == [llm(question, max_new_tokens=6) for question in questions]
 
 
+def test_a_static_cache_gives_the_same_answer(llm):  # which transformers compiles on a GPU
+    answer = llm("¿Qué hora es?", max_new_tokens=8)
+    assert answer == llm("¿Qué hora es?", max_new_tokens=8, cache_implementation="static")
+
+
 def test_saved_and_loaded_answers_the_same(llm, tmp_path):
     llm.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").exists()
