@@ -14,6 +14,7 @@ from .audio import SAMPLING_RATE, load_audio, write_wav
 RECORDER = Path(__file__).with_name("recorder.js")
 SHOWN_WITHIN = 20.0  # seconds in which a page must have shown the interface
 POLL = 0.05  # seconds between two looks at what the page sent
+INSTALL = "pip install 'hfpipe[notebook]', restart the kernel and reload the page"
 UPLOAD = "Or upload an audio file and give its path."
 
 # What to do, by the name of getUserMedia's exception (W3C, Media Capture and Streams, §10.2), or "Cancelled"
@@ -46,7 +47,7 @@ def record(path="grabacion.wav", *, max_seconds: float = 120.0, silence: float |
         RuntimeError: not in a notebook, or in one whose page shows no interface; no microphone; cancelled; or nothing
             was recorded.
         PermissionError: the browser refused the microphone.
-        ImportError: in Jupyter, the extra `notebook` isn't installed.
+        ImportError: in Jupyter, the extra `notebook` isn't installed; Colab needs none.
         FileNotFoundError, ValueError: `path` or the seconds can't be.
     """
     path = Path(path)
@@ -91,7 +92,7 @@ def _record_in_colab(options: dict) -> tuple[dict, list[bytes]]:
 
 
 def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
-    """Gives what `render` sends at the end, and the pieces of the sound; the kernel hears the page meanwhile."""
+    """Gives what `render` sends at the end, and the pieces of the sound."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if not hasattr(shell, "kernel"):
         raise RuntimeError(
@@ -104,10 +105,9 @@ def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
         from IPython.display import display
         from jupyter_ui_poll import ui_events
     except ImportError as error:
-        raise ImportError(
-            "recording in Jupyter needs anywidget and jupyter_ui_poll: pip install 'hfpipe[notebook]', then restart "
-            "the kernel and reload the page"
-        ) from error
+        raise ImportError(f"recording in Jupyter needs anywidget and jupyter_ui_poll: {INSTALL}") from error
+    if not hasattr(shell.kernel, "do_one_iteration"):  # what jupyter_ui_poll calls; ipykernel 7 has nothing like it
+        raise ImportError(f"recording in Jupyter needs ipykernel 6, whose running cells hear the page: {INSTALL}")
 
     class Recorder(anywidget.AnyWidget):
         _esm = RECORDER
@@ -123,11 +123,11 @@ def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
             while not came["end"]:
                 if not came["shown"] and time.monotonic() > deadline:
                     raise RuntimeError(
-                        f"the notebook's page showed no recorder within {SHOWN_WITHIN:.0f} s: it is VS Code, which "
-                        "gives notebooks no microphone, or no browser shows it, or it must be reloaded after pip "
-                        f"install 'hfpipe[notebook]'. Open it in Colab, JupyterLab or Jupyter Notebook. {UPLOAD}"
+                        f"the notebook's page showed no recorder within {SHOWN_WITHIN:.0f} s. Reload the page if "
+                        "hfpipe[notebook] was installed while it was open; else use Colab, or JupyterLab in a browser. "
+                        f"{UPLOAD}"
                     )
-                poll(10)
+                poll(10)  # messages, or fewer
                 time.sleep(POLL)
     finally:
         widget.close()
