@@ -53,10 +53,10 @@ def record(path="grabacion.wav", *, max_seconds: float = 120.0, silence: float |
     path = Path(path)
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to record into; make it first.")
-    for name, seconds in (("max_seconds", max_seconds), ("silence", silence)):
+    options = {"max_seconds": float(max_seconds), "silence": None if silence is None else float(silence)}
+    for name, seconds in options.items():
         if seconds is not None and not 0 < seconds < math.inf:
             raise ValueError(f"{name} is {seconds}; valid are seconds above 0.")
-    options = {"max_seconds": max_seconds, "silence": silence}
     result, pieces = _record_in_colab(options) if "google.colab" in sys.modules else _record_in_jupyter(options)
     if "error" in result:
         kind = PermissionError if result["error"] == "NotAllowedError" else RuntimeError
@@ -123,9 +123,8 @@ def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
             while not came["end"]:
                 if not came["shown"] and time.monotonic() > deadline:
                     raise RuntimeError(
-                        f"the notebook's page showed no recorder within {SHOWN_WITHIN:.0f} s. Reload the page if "
-                        "hfpipe[notebook] was installed while it was open; else use Colab, or JupyterLab in a browser. "
-                        f"{UPLOAD}"
+                        f"the notebook's page showed no recorder within {SHOWN_WITHIN:.0f} s. Reload a page that was "
+                        f"open when hfpipe[notebook] was installed; else use Colab, or JupyterLab in a browser. {UPLOAD}"
                     )
                 poll(10)  # messages, or fewer
                 time.sleep(POLL)
