@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,9 @@ RECORDER = Path(__file__).with_name("recorder.js")
 SHOWN_WITHIN = 20.0  # seconds in which a page must have shown the interface
 POLL = 0.05  # seconds between two looks at what the page sent
 INSTALL = "pip install 'hfpipe[notebook]', restart the kernel and reload the page"
+RELOAD = (
+    "Reload a page that was open while hfpipe[notebook] was installed; else use Colab, or JupyterLab in a browser."
+)
 UPLOAD = "Or upload an audio file and give its path."
 
 # What to do, by the name of getUserMedia's exception (W3C, Media Capture and Streams, §10.2), or "Cancelled"
@@ -117,17 +121,19 @@ def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
     came = {"shown": [], "piece": [], "end": []}
     widget.on_msg(lambda _, content, buffers: came[content["kind"]].append((content, buffers)))
     deadline = time.monotonic() + SHOWN_WITHIN
+    # Cells that jupyter_ui_poll made wait run without the kernel's handler, and no interrupt would reach this one
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         display(widget)
         with ui_events() as poll:
             while not came["end"]:
                 if not came["shown"] and time.monotonic() > deadline:
                     raise RuntimeError(
-                        f"the notebook's page showed no recorder within {SHOWN_WITHIN:.0f} s. Reload a page that was "
-                        f"open when hfpipe[notebook] was installed; else use Colab, or JupyterLab in a browser. {UPLOAD}"
+                        f"the notebook's page showed no recorder in {SHOWN_WITHIN:.0f} s. {RELOAD} {UPLOAD}"
                     )
                 poll(10)  # messages, or fewer
                 time.sleep(POLL)
     finally:
+        signal.signal(signal.SIGINT, handler)
         widget.close()
     return came["end"][0][0], [bytes(buffers[0]) for _, buffers in came["piece"]]
