@@ -36,7 +36,8 @@ def record(path="grabacion.wav", *, max_seconds: float = 120.0, silence: float |
     """Records the browser's microphone to a WAV of 16 kHz, mono, 16-bit PCM; blocks until the recording is over.
 
     A button under the cell starts it ("Grabar") and stops it ("Parar"); beside it are the level and the seconds. There
-    is one interface in a page: a later call takes the place of an earlier one. Interrupting the cell cancels.
+    is one interface in a page: a later call takes the place of an earlier one. Interrupting the cell cancels. As a
+    `speaker_wav`, record only somebody who agreed to be cloned.
 
     Args:
         path: the file to write; it appears whole or not at all.

@@ -3,12 +3,16 @@
 import asyncio
 import shutil
 import threading
+from importlib.util import find_spec
 
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 EXECUTABLE = next(filter(None, map(shutil.which, NAMES)), None)
-needs_chromium = pytest.mark.skipif(EXECUTABLE is None, reason=f"none of {', '.join(NAMES)} is installed")
+needs_chromium = pytest.mark.skipif(
+    EXECUTABLE is None or find_spec("playwright") is None,
+    reason=f"it takes playwright, and one of {', '.join(NAMES)} on the PATH",
+)
 MICROPHONE = "--use-fake-device-for-media-stream"
 ALLOWED = "--use-fake-ui-for-media-stream"
 REFUSED = "--deny-permission-prompts"
