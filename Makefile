@@ -15,7 +15,7 @@ test: $(VENV)/.ready
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements.txt pyproject.toml setup.sh
+$(VENV)/.ready: requirements.txt requirements-jupyter.txt pyproject.toml setup.sh
 	sh setup.sh $(VENV)
 	touch $@
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a virtual environment with everything that requirements.txt pins. Usage: sh setup.sh FOLDER
+# Makes a virtual environment with everything that the two requirements files pin. Usage: sh setup.sh FOLDER
 set -eu
 venv=$1
 
@@ -40,6 +40,6 @@ fi
 
 echo "Installing into $venv, once: a few minutes and 7 GB of disk"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-jupyter.txt
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 "$venv/bin/python" -m pip check

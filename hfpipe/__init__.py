@@ -1,7 +1,7 @@
 """A spoken question in, a spoken answer out: importing hfpipe registers the transformers pipeline "voice-qa".
 
 Public names: `load`, `offline_repo`, `VoiceQAPipeline`, `Stream`, `Conversation`, `LLM`, `RemoteLLM`, `load_tts`,
-`TransformersTTS`, `XTTS`, `Kokoro`. Each is imported when it is first asked for.
+`TransformersTTS`, `XTTS`, `Kokoro`, `record`. Each is imported when it is first asked for.
 """
 
 import importlib
@@ -27,6 +27,7 @@ _MODULES = {
     "TransformersTTS": "tts",
     "XTTS": "xtts",
     "Kokoro": "kokoro",
+    "record": "notebook",
 }
 __all__ = [*_MODULES, "__version__"]
 
