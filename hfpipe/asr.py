@@ -12,7 +12,7 @@ from transformers import AutomaticSpeechRecognitionPipeline, GenerationMixin, Lo
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from .audio import SAMPLING_RATE
+from .audio import SAMPLING_RATE, NoSpeech
 from .precision import convert_linears, resolve_precision, trial_seconds
 
 FULL_WINDOW = 30  # seconds that Whisper was trained to hear at once
@@ -79,7 +79,8 @@ def transcribe(
         For each question its text, and the code of its language.
 
     Raises:
-        ValueError: no word was understood, or the Whisper doesn't know the language.
+        NoSpeech: no word was understood.
+        ValueError: the Whisper doesn't know the language.
     """
     seconds = max(map(len, questions)) / SAMPLING_RATE
     if len(questions) > 1 and seconds > FULL_WINDOW:
@@ -94,7 +95,7 @@ def transcribe(
     else:
         texts = _decode_with_care(asr, encoded, languages, questions, seconds)
     if not all(texts):
-        raise ValueError("Whisper understood no word of the question. Record it again, nearer to the microphone.")
+        raise NoSpeech("Whisper understood no word of the question. Record it again, nearer to the microphone.")
     return list(zip(texts, languages, strict=True))
 
 

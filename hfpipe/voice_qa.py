@@ -4,6 +4,7 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,9 +13,10 @@ from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from .asr import prepare_whisper, transcribe
-from .audio import load_question, load_reference
+from .audio import SAMPLING_RATE, load_question, load_reference
 from .cancel import watch
 from .conversation import Conversation
+from .endpointer import PAUSE
 from .hub import DEFAULT_WHISPER, split_revision
 from .llm import LLM
 from .parts import (
@@ -201,6 +203,19 @@ class VoiceQAPipeline(Pipeline):
             options: of every turn: `system_prompt`, `speaker_wav`, `language` ...
         """
         return Conversation(self, history, **options)
+
+    def listen(
+        self,
+        chunks: Iterable,
+        *,
+        sampling_rate: int = SAMPLING_RATE,
+        pause: float = PAUSE,
+        interrupt: bool = True,
+        **options,
+    ) -> Iterator:
+        """Answers live audio turn after turn, in a conversation of its own; see `Conversation.listen`."""
+        chat = self.conversation(**options)
+        return chat.listen(chunks, sampling_rate=sampling_rate, pause=pause, interrupt=interrupt)
 
     def save_pretrained(
         self, save_directory, copy_parts: bool = False, max_shard_size="5GB", push_to_hub: bool = False, **push_kwargs
