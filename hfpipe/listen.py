@@ -44,7 +44,8 @@ def answer_turns(
             answer = _Answer(chat, question, options)
             yield from answer.make(interruption)
             unanswered = unanswered[:0] if answer.was_given else question
-            ears.deaf_until = answer.ends + ECHO
+            if not interrupt:
+                ears.deaf_until = answer.ends + ECHO
     finally:
         ears.turns.close()
     if ears.error is not None:
