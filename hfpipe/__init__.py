@@ -1,7 +1,7 @@
 """A spoken question in, a spoken answer out: importing hfpipe registers the transformers pipeline "voice-qa".
 
-Public names: `load`, `offline_repo`, `VoiceQAPipeline`, `Stream`, `Conversation`, `LLM`, `RemoteLLM`, `load_tts`,
-`TransformersTTS`, `XTTS`, `Kokoro`, `record`. Each is imported when it is first asked for.
+Public names: `load`, `offline_repo`, `VoiceQAPipeline`, `Stream`, `Conversation`, `Endpointer`, `LLM`, `RemoteLLM`,
+`load_tts`, `TransformersTTS`, `XTTS`, `Kokoro`, `record`. Each is imported when it is first asked for.
 """
 
 import importlib
@@ -21,6 +21,7 @@ _MODULES = {
     "VoiceQAPipeline": "voice_qa",
     "Stream": "stream",
     "Conversation": "conversation",
+    "Endpointer": "endpointer",
     "LLM": "llm",
     "RemoteLLM": "remote_llm",
     "load_tts": "tts",

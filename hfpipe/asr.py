@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from transformers import AutomaticSpeechRecognitionPipeline, GenerationMixin, LogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 from transformers.utils import logging
 
-from .audio import SAMPLING_RATE
+from .audio import SAMPLING_RATE, NoSpeech
 from .precision import convert_linears, resolve_precision, trial_seconds
 
 FULL_WINDOW = 30  # seconds that Whisper was trained to hear at once
@@ -61,6 +62,23 @@ def prepare_whisper(model, precision: str = "auto") -> None:
         model.to(getattr(torch, resolved))
 
 
+def language_code(language: str | None) -> str | None:
+    """Gives the code of a language named by code ("es", "es-MX") or in English ("Spanish"); None stays None.
+
+    Raises:
+        ValueError: Whisper knows no such language.
+    """
+    if language is None:
+        return None
+    name = str(language).lower()
+    code = TO_LANGUAGE_CODE.get(name, name.replace("_", "-").split("-")[0])
+    if code not in LANGUAGES:
+        raise ValueError(
+            f"language is {language!r}; valid is a code that Whisper knows, such as 'es', or None to detect."
+        )
+    return code
+
+
 def transcribe(
     asr: AutomaticSpeechRecognitionPipeline, questions: list[np.ndarray], language: str | None
 ) -> list[tuple[str, str]]:
@@ -79,7 +97,8 @@ def transcribe(
         For each question its text, and the code of its language.
 
     Raises:
-        ValueError: no word was understood, or the Whisper doesn't know the language.
+        NoSpeech: no word was understood.
+        ValueError: the Whisper doesn't know the language.
     """
     seconds = max(map(len, questions)) / SAMPLING_RATE
     if len(questions) > 1 and seconds > FULL_WINDOW:
@@ -94,7 +113,7 @@ def transcribe(
     else:
         texts = _decode_with_care(asr, encoded, languages, questions, seconds)
     if not all(texts):
-        raise ValueError("Whisper understood no word of the question. Record it again, nearer to the microphone.")
+        raise NoSpeech("Whisper understood no word of the question. Record it again, nearer to the microphone.")
     return list(zip(texts, languages, strict=True))
 
 

@@ -33,6 +33,10 @@ CLIPPED_SHARE = 1e-3  # of the samples lying flat against the peak; clean speech
 UNKNOWN_WAV_SIZE = 0x7FFF0000  # writers to a pipe put this or more as a size that they can't know yet
 
 
+class NoSpeech(ValueError):
+    """Nobody speaks in a question, or no word of it is understood."""
+
+
 class Reference(NamedTuple):
     """One checked recording of the voice to speak with: `array` is float32 (samples,) at `sampling_rate` Hz."""
 
@@ -61,13 +65,20 @@ def load_audio(audio, sampling_rate: int | None = None) -> tuple[np.ndarray, int
         FileNotFoundError, ValueError, TypeError: what was got, what is valid, what to do.
     """
     samples, rate, name = _read(audio)
-    samples = _to_mono_float32(samples, name)
-    low, high = VALID_SAMPLING_RATES
-    if not low <= rate <= high:
-        raise ValueError(f"{name}: sampling rate is {rate} Hz; valid is {low} to {high} Hz. Give the true rate.")
+    samples, rate = _to_mono_float32(samples, name), check_sampling_rate(rate, name)
     if sampling_rate is not None and rate != sampling_rate:
         samples, rate = resample(samples, rate, sampling_rate), sampling_rate
     return samples, rate
+
+
+def check_sampling_rate(rate, name: str) -> int:
+    """Gives a sampling rate in Hz as an int; raises ValueError where what is named can't have it."""
+    if not isinstance(rate, (int, float, np.integer, np.floating)) or rate != int(rate):
+        raise ValueError(f"{name}: sampling_rate is {rate!r}; valid is a whole number of Hz, such as 16000.")
+    low, high = VALID_SAMPLING_RATES
+    if not low <= rate <= high:
+        raise ValueError(f"{name}: sampling rate is {rate} Hz; valid is {low} to {high} Hz. Give the true rate.")
+    return int(rate)
 
 
 def resample(samples: np.ndarray, sampling_rate: int, target: int) -> np.ndarray:
@@ -83,11 +94,11 @@ def load_question(audio) -> np.ndarray:
     Whisper invents text for silence and noise (transformers#24512), so they never reach it.
 
     Raises:
-        ValueError: silero-vad hears no speech; also all that `load_audio` raises.
+        NoSpeech: silero-vad hears nobody; also all that `load_audio` raises.
     """
     samples, _ = load_audio(audio, SAMPLING_RATE)
     if not has_speech(samples):
-        raise ValueError(
+        raise NoSpeech(
             f"no speech in {_name(audio)} ({_describe(samples, SAMPLING_RATE)}): it is silence, noise or too short. "
             "A question must be spoken, for a quarter of a second or more: check the microphone and record again."
         )
@@ -123,6 +134,12 @@ def load_reference(speaker_wav) -> list[Reference]:
             stacklevel=2,
         )
     return references
+
+
+def undecoded(dataset):
+    """Leaves a dataset's audio encoded, since decoding it takes torchcodec and FFmpeg, and `load_audio` neither."""
+    feature = (dataset.features or {}).get("audio")
+    return dataset.cast_column("audio", type(feature)(decode=False)) if hasattr(feature, "decode") else dataset
 
 
 def has_speech(samples: np.ndarray) -> bool:
@@ -199,7 +216,7 @@ def _read(audio) -> tuple[np.ndarray, int, str]:
     if isinstance(audio, dict):
         array = next((audio[key] for key in ("array", "raw") if audio.get(key) is not None), None)
         if array is not None and "sampling_rate" in audio:
-            return _to_numpy(array, name), _as_rate(audio["sampling_rate"], name), name
+            return _to_numpy(array, name), audio["sampling_rate"], name
         if audio.get("bytes"):
             return *_decode(bytes(audio["bytes"]), name), name
         if audio.get("path") is not None:
@@ -302,12 +319,6 @@ def _to_numpy(array, name: str) -> np.ndarray:
             "of integers or floats, or a dict with 'array' and 'sampling_rate'."
         )
     return array
-
-
-def _as_rate(rate, name: str) -> int:
-    if not isinstance(rate, (int, float, np.integer, np.floating)) or rate != int(rate):
-        raise ValueError(f"{name}: sampling_rate is {rate!r}; valid is a whole number of Hz, such as 16000.")
-    return int(rate)
 
 
 def _to_mono_float32(samples: np.ndarray, name: str) -> np.ndarray:

@@ -1,7 +1,11 @@
 """Talk in turns: each question may refer to what was said before."""
 
 import json
+from collections.abc import Iterable, Iterator
 
+from .audio import SAMPLING_RATE
+from .endpointer import PAUSE, Endpointer
+from .listen import answer_turns
 from .stream import Stream
 
 
@@ -37,6 +41,47 @@ class Conversation:
         stream = self.pipe.stream(audio, history=list(self.history), **{**self.options, **options})
         stream.on_end = self._remember
         return stream
+
+    def listen(
+        self,
+        chunks: Iterable,
+        *,
+        sampling_rate: int = SAMPLING_RATE,
+        pause: float = PAUSE,
+        interrupt: bool = True,
+        **options,
+    ) -> Iterator:
+        """Answers live audio turn after turn, until it ends: whoever speaks, is answered once they pause.
+
+        Args:
+            chunks: an iterable of arrays, (samples,) or (samples, 1), of any length, floats in [-1, 1] or integers:
+                a generator, or `iter(queue.get, None)`, that gives them as they are spoken. A thread takes them, also
+                while an answer is made. What they raise is raised where the events are read, after the turns that
+                ended before.
+            sampling_rate: Hz of the chunks.
+            pause: seconds of silence that end a turn.
+            interrupt: whether who speaks into an answer stops it. Through loudspeakers, without echo cancellation,
+                the answer would hear and stop itself: then give False, and nothing is heard while an answer is made
+                or, by the clock, is played.
+            options: of every turn.
+
+        Returns:
+            An iterator over events. For each turn: `TurnBegan`, when a player should stop; `TurnEnded`; then what
+            `stream` gives, up to `Done` or to the next `TurnBegan`; or `Unheard` where no word was understood.
+
+            Take them as they come, and play beside it: while a program plays and takes none, it isn't told that
+            somebody speaks. What was heard of an answer is told by the clock, as if each sound was played when it was
+            handed out, behind those before it; the history keeps that, and "…" after it. Of an answer that was
+            interrupted before its first sound it keeps nothing: what was asked goes on with the next turn.
+
+            It ends with the chunks, with an error of a stage, or when it is closed or left to the garbage collector;
+            so do its threads, but for one that waits for a chunk: it ends when that has come.
+
+        Raises:
+            TypeError, ValueError: an option that isn't valid.
+        """
+        self.stream(None, **options)  # refuses options now, and not in the first turn
+        return answer_turns(self, chunks, Endpointer(sampling_rate, pause), interrupt, options)
 
     def to_json(self) -> str:
         """Gives the turns as JSON, for `history=`."""

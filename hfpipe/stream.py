@@ -157,6 +157,10 @@ class Stream:
         """When each stage ran: pairs of seconds since the beginning, by "asr", "llm" and "tts"."""
         return self._work.spans
 
+    def stop(self) -> None:
+        """Has it stop, and doesn't wait until it has: no event comes any more. Any thread may call it."""
+        self._work.stop()
+
     def cancel(self, played: float | None = None) -> None:
         """Stops, as when somebody interrupts: no event comes any more, and no thread goes on.
 
@@ -167,9 +171,12 @@ class Stream:
         self._work.join()
         if self.result is None and self._work.error is None and self._work.heard is not None:
             question, language = self._work.heard
-            samples = self._taken if played is None else round(played * self._work.sampling_rate)
-            said = self._work.said_in(min(samples, self._taken))
-            self._end({"question": question, "answer": said, "language": language})
+            self._end({"question": question, "answer": self.said(played), "language": language})
+
+    def said(self, played: float | None = None) -> str:
+        """Gives the words of the answer that were said in so many seconds of its sound, or in all handed out."""
+        samples = self._taken if played is None else round(played * self._work.sampling_rate)
+        return self._work.said_in(min(samples, self._taken))
 
     def _end(self, result: dict) -> None:
         self.result = result

@@ -1,6 +1,7 @@
 """Share the cores between what computes at the same time."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -18,3 +19,12 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def use_one_thread() -> None:
+    """Has torch compute what this thread asks for with one thread from now on, and leaves the others theirs."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    restore = threading.Thread(target=torch.set_num_threads, args=[count])  # for new threads, the last that was set
+    restore.start()
+    restore.join()

@@ -4,17 +4,18 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from huggingface_hub import CommitInfo
 from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
-from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
-from .asr import prepare_whisper, transcribe
-from .audio import load_question, load_reference
+from .asr import language_code, prepare_whisper, transcribe
+from .audio import SAMPLING_RATE, load_question, load_reference, undecoded
 from .cancel import watch
 from .conversation import Conversation
+from .endpointer import PAUSE
 from .hub import DEFAULT_WHISPER, split_revision
 from .llm import LLM
 from .parts import (
@@ -164,7 +165,7 @@ class VoiceQAPipeline(Pipeline):
         if isinstance(audio, list) and not audio:
             return []
         if hasattr(audio, "column_names") and hasattr(audio, "features"):  # a dataset of the datasets library
-            audio = (row["audio"] for row in _undecoded(audio))
+            audio = (row["audio"] for row in undecoded(audio))
         start = time.perf_counter()
         result = super().__call__(audio, **kwargs)
         if isinstance(result, dict):  # the whole call, with the checks of the reference voice
@@ -204,6 +205,19 @@ class VoiceQAPipeline(Pipeline):
             options: of every turn: `system_prompt`, `speaker_wav`, `language` ...
         """
         return Conversation(self, history, **options)
+
+    def listen(
+        self,
+        chunks: Iterable,
+        *,
+        sampling_rate: int = SAMPLING_RATE,
+        pause: float = PAUSE,
+        interrupt: bool = True,
+        **options,
+    ) -> Iterator:
+        """Answers live audio turn after turn, in a conversation of its own; see `Conversation.listen`."""
+        chat = self.conversation(**options)
+        return chat.listen(chunks, sampling_rate=sampling_rate, pause=pause, interrupt=interrupt)
 
     def save_pretrained(
         self, save_directory, copy_parts: bool = False, max_shard_size="5GB", push_to_hub: bool = False, **push_kwargs
@@ -276,7 +290,7 @@ class VoiceQAPipeline(Pipeline):
         if unknown:
             raise TypeError(f"voice-qa got the arguments {unknown}; valid are {list(valid)}.")
         if "language" in parameters:
-            parameters["language"] = _language_code(parameters["language"])
+            parameters["language"] = language_code(parameters["language"])
         if parameters.get("speaker_wav") is not None:
             parameters["speaker_wav"] = load_reference(parameters["speaker_wav"])
         speaker_wav, speaker = parameters.get("speaker_wav"), parameters.get("speaker")
@@ -431,22 +445,3 @@ class VoiceQAPipeline(Pipeline):
         if whisper.name != DEFAULT_WHISPER[0] and not tts.is_folder and hasattr(self.tts, "read_voices"):
             with contextlib.suppress(OSError):  # no such folder in the repo: it carries no voices
                 self.tts.read_voices(find_folder("tts", whisper, self.token, "tts", only="voice_*.safetensors"))
-
-
-def _language_code(language: str | None) -> str | None:
-    """Gives the code of a language named by code ("es", "es-MX") or in English ("Spanish")."""
-    if language is None:
-        return None
-    name = str(language).lower()
-    code = TO_LANGUAGE_CODE.get(name, name.replace("_", "-").split("-")[0])
-    if code not in LANGUAGES:
-        raise ValueError(
-            f"language is {language!r}; valid is a code that Whisper knows, such as 'es', or None to detect."
-        )
-    return code
-
-
-def _undecoded(dataset):
-    """Leaves a dataset's audio encoded, since decoding it takes torchcodec and FFmpeg, and `load_audio` neither."""
-    feature = (dataset.features or {}).get("audio")
-    return dataset.cast_column("audio", type(feature)(decode=False)) if hasattr(feature, "decode") else dataset

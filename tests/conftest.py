@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads make a busy machine crawl
@@ -294,3 +295,13 @@ def make(voice_qa, monkeypatch):
         return voice_qa
 
     return make
+
+
+@pytest.fixture
+def no_thread_is_left():
+    """Refuses tests that leave a thread of hfpipe behind."""
+    from own_parts import wait_until
+
+    before = set(threading.enumerate())
+    yield
+    assert wait_until(lambda: not [t for t in threading.enumerate() if t not in before and "hfpipe" in t.name])

@@ -1,6 +1,7 @@
 """Parts of a user's own, that a test can hold back and break."""
 
 import threading
+import time
 
 import numpy as np
 from conftest import EXAMPLES
@@ -53,3 +54,10 @@ class Whistle:
             raise ValueError("the whistle broke")
         self.said.append(text)
         return np.full(len(text) * 10, 0.5, np.float32)
+
+
+def wait_until(true, seconds=5.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.005)
+    return bool(true())

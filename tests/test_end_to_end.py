@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import threading
+import time
 import unicodedata
 
 import jiwer
@@ -80,6 +82,34 @@ def test_ten_questions_in_five_voices_go_through_whole(pipe):
 def test_the_language_of_a_question_is_detected(pipe):
     result = pipe(str(EXAMPLES / "pregunta.wav"), language=None)
     assert result["language"] == "es" and "París" in result["answer"]
+
+
+def test_two_questions_into_a_microphone_are_answered_and_a_third_interrupts(pipe, spoken):
+    samples, rate = spoken
+    events, playing = [], threading.Event()
+
+    def microphone():
+        step, pause = rate // 50, np.zeros(rate, np.float32)  # chunks of 20 ms
+        for number in range(3):
+            for sound in (samples, pause):
+                yield from (sound[start : start + step] for start in range(0, len(sound), step))
+            assert playing.wait(60)
+            playing.clear()
+            answer = events[-1].result["audio"]
+            time.sleep(0.3 if number == 1 else len(answer) / pipe.tts.sampling_rate)  # the third comes too early
+
+    chat = pipe.conversation()
+    for event in chat.listen(microphone(), sampling_rate=rate):
+        events.append(event)
+        if event.type == "done":
+            playing.set()
+    results = [event.result for event in events if event.type == "done"]
+    assert [words(result["question"]) for result in results] == [words("¿Cuál es la capital de Francia?")] * 3
+    assert "París" in results[0]["answer"]
+    said = [event.said for event in events if event.type == "turn_began"]
+    assert said[:2] == [None, None] and results[1]["answer"].startswith(said[2]) and said[2] != results[1]["answer"]
+    answers = [turn["content"] for turn in chat.history if turn["role"] == "assistant"]
+    assert answers == [results[0]["answer"], said[2] + "…", results[2]["answer"]]
 
 
 def test_a_question_over_half_a_minute_is_heard_to_its_end(pipe):

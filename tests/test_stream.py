@@ -2,30 +2,17 @@
 
 import gc
 import threading
-import time
 
 import numpy as np
 import pytest
 import torch
 from conftest import EXAMPLES
-from own_parts import ANSWER, PHRASES, QUESTION, Talker, Whistle
+from own_parts import ANSWER, PHRASES, QUESTION, Talker, Whistle, wait_until
 
 from hfpipe.cancel import Cancel, Cancelled, check, heeded, until, watch
 from hfpipe.stream import Channel, Closed
 
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    assert wait_until(lambda: not [t for t in threading.enumerate() if t not in before and "hfpipe" in t.name])
-
-
-def wait_until(true, seconds=5.0) -> bool:
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.005)
-    return bool(true())
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 def test_events_come_in_order_and_are_the_plain_call(make):

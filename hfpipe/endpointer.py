@@ -1,0 +1,150 @@
+"""Find where turns begin and end in live audio, chunk by chunk, and cut them out."""
+
+import copy
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import soxr
+import torch
+
+from .audio import SAMPLING_RATE, SPEECH_THRESHOLD, _voice_activity_detector, check_sampling_rate, load_audio
+
+FRAME = 512  # samples that silero-vad hears at once at 16 kHz
+SILENCE_THRESHOLD = SPEECH_THRESHOLD - 0.15  # below it silence begins, as in silero-vad's VADIterator
+PAUSE = 0.7  # seconds of silence that end a turn
+VALID_PAUSES = (0.1, 10.0)  # seconds; a "p" or a "t" is silent for nearly as long as the first
+SHORTEST_SPEECH = 0.25  # seconds, silero-vad's min_speech_duration_ms: a click or a cough is no turn
+LONGEST_GAP = 0.1  # seconds of silence within these, its min_silence_duration_ms
+LONGEST_TURN = 30.0  # seconds, Whisper's window; then the turn is cut
+MARGIN = 0.3  # seconds kept before the speech and after it: soft first sounds are heard late
+
+
+@dataclass(frozen=True)
+class TurnBegan:
+    """Somebody has begun to speak: a player stops now.
+
+    `said` is what was heard, by the clock, of the answer that this interrupts: "" before its first sound. It is None
+    where no answer was under way.
+    """
+
+    said: str | None = None
+    type: ClassVar[str] = "turn_began"
+
+
+@dataclass(frozen=True, eq=False)
+class TurnEnded:
+    """A turn is over: its samples, float32 (samples,), at 16 kHz, with a little of the silence around them."""
+
+    audio: np.ndarray
+    sampling_rate: int = SAMPLING_RATE
+    type: ClassVar[str] = "turn_ended"
+
+
+class Endpointer:
+    """Takes live audio chunk by chunk, and says when somebody begins to speak, and has ended.
+
+    The turns depend on the audio alone and not on how it was cut. Silence, noise and clicks make none, and what is
+    kept of them is a fraction of a second. A turn of half a minute is cut, and another one goes on from there.
+
+    Args:
+        sampling_rate: Hz of the chunks.
+        pause: seconds of silence that end a turn.
+
+    Raises:
+        ValueError: no such rate, or no such pause.
+    """
+
+    def __init__(self, sampling_rate: int = SAMPLING_RATE, pause: float = PAUSE):
+        low, high = VALID_PAUSES
+        if not low <= pause <= high:
+            raise ValueError(f"pause is {pause!r} s; valid is {low} to {high} s of silence that end a turn.")
+        self._rate, self._pause = check_sampling_rate(sampling_rate, "the live audio"), _frames_in(pause)
+        self._detector = copy.deepcopy(_voice_activity_detector()[1])  # it remembers what it heard, so to each its own
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all that was heard: what comes next doesn't go on from it."""
+        self._resampler = soxr.ResampleStream(self._rate, SAMPLING_RATE, 1) if self._rate != SAMPLING_RATE else None
+        self._detector.reset_states()
+        self._waiting = np.zeros(0, np.float32)  # less than a frame
+        self._frames: deque[np.ndarray] = deque()  # of the turn, or of the moment before one
+        self._is_turn = False
+        self._speech = self._silence = 0  # frames with speech, and without since the last of them
+
+    def push(self, chunk) -> list[TurnBegan | TurnEnded]:
+        """Takes the next samples: an array of any length, (samples,) or (samples, 1), of floats or integers.
+
+        Raises:
+            ValueError, TypeError: it holds no samples of one channel.
+        """
+        return self._take(_to_float32(chunk), is_last=False)
+
+    def finish(self) -> list[TurnBegan | TurnEnded]:
+        """Ends the turn that is under way when no more audio comes, and forgets all that was heard."""
+        events = self._take(np.zeros(0, np.float32), is_last=True)
+        if self._is_turn:
+            events.append(TurnEnded(np.concatenate([*self._frames, self._waiting])))
+        self.reset()
+        return events
+
+    def _take(self, samples: np.ndarray, is_last: bool) -> list[TurnBegan | TurnEnded]:
+        if self._resampler is not None:
+            samples = np.clip(self._resampler.resample_chunk(samples, is_last), -1.0, 1.0)
+        samples = np.concatenate([self._waiting, samples])
+        whole = len(samples) - len(samples) % FRAME
+        self._waiting = samples[whole:]
+        events = [self._hear(frame) for frame in samples[:whole].reshape(-1, FRAME)]
+        return [event for event in events if event is not None]
+
+    def _hear(self, frame: np.ndarray) -> TurnBegan | TurnEnded | None:
+        """Adds a frame to what was heard, and says whether a turn begins or ends with it."""
+        with torch.no_grad():
+            speech = self._detector(torch.from_numpy(frame), SAMPLING_RATE).item()
+        self._frames.append(frame)
+        if speech >= SPEECH_THRESHOLD:
+            self._speech, self._silence = self._speech + 1, 0
+        elif speech < SILENCE_THRESHOLD or self._silence or not self._is_turn:
+            self._silence += 1
+        if self._is_turn:
+            return self._end_turn()
+        if self._speech >= _frames_in(SHORTEST_SPEECH):
+            self._is_turn = True
+            return TurnBegan()
+        if self._silence >= _frames_in(LONGEST_GAP):
+            self._speech = 0  # it was a click
+        if self._speech == 0:
+            self._keep_margin()
+        return None
+
+    def _end_turn(self) -> TurnEnded | None:
+        if self._silence < self._pause and len(self._frames) < _frames_in(LONGEST_TURN):
+            return None
+        frames = list(self._frames)
+        end = len(frames) - max(0, self._silence - _frames_in(MARGIN))
+        self._frames = deque(frames[end:])
+        self._keep_margin()
+        self._is_turn, self._speech = False, 0
+        return TurnEnded(np.concatenate(frames[:end]))
+
+    def _keep_margin(self) -> None:
+        while len(self._frames) > _frames_in(MARGIN):
+            self._frames.popleft()
+
+
+def _frames_in(seconds: float) -> int:
+    return math.ceil(seconds * SAMPLING_RATE / FRAME)
+
+
+def _to_float32(chunk) -> np.ndarray:
+    """Gives the samples of a chunk, which may be none, as float32 (samples,) in [-1, 1]."""
+    chunk = np.asarray(chunk)
+    if chunk.ndim == 2 and chunk.shape[1] == 1:  # as sound cards' libraries give one channel
+        chunk = chunk[:, 0]
+    if chunk.ndim != 1:
+        raise ValueError(
+            f"a chunk of live audio has shape {chunk.shape}; valid is (samples,) or (samples, 1): give one channel."
+        )
+    return load_audio(chunk)[0] if chunk.size else np.zeros(0, np.float32)
