@@ -278,7 +278,7 @@ class _Work:
         phrases = Phrases(language)
 
         def pass_on(text: str) -> None:
-            self.marks.setdefault("llm_first_token", self._now() - self.spans["asr"][0][1])
+            self.marks.setdefault("llm_first_token", self._now() - self.begins["llm"])
             self.answer += text
             self.events.put(Text(text))
             for phrase in phrases.push(text):
