@@ -146,7 +146,7 @@ def test_an_answer_that_may_not_be_interrupted_is_not_nor_hears_it_itself(make):
     talker.leave = threading.Semaphore(0)
     chat = make(talker).conversation()
     listening = chat.listen(microphone, sampling_rate=RATE, interrupt=False)
-    reader = threading.Thread(target=lambda: events.extend(listening))
+    reader = threading.Thread(target=lambda: events.extend(listening), daemon=True)
     reader.start()
     assert wait_until(lambda: "transcript" in types(events))
     microphone.hear(SPOKEN, QUIET)  # as the loudspeaker says
