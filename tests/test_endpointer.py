@@ -69,6 +69,9 @@ def test_turns_depend_on_the_audio_and_not_on_how_it_is_cut(ends):
         assert np.array_equal(event.audio, whole.audio)
 
 
+SYLLABLE = QUESTION[RATE * 8 // 10 : RATE * 95 // 100]  # 0.15 s of speech
+
+
 def clicks() -> np.ndarray:
     samples, draw = silence(12.0), np.random.default_rng(0)
     for start in range(0, len(samples), RATE):
@@ -81,8 +84,8 @@ def clicks() -> np.ndarray:
     np.random.default_rng(0).normal(0, 0.2, RATE * 10).astype(np.float32).clip(-1, 1),
     0.5 * np.sin(np.arange(RATE * 5) * 2 * np.pi * 220 / RATE),
     clicks(),
-    np.concatenate([silence(1), QUESTION[RATE // 2 : RATE * 6 // 10], silence(1)]),  # a tenth of a second of speech
-], ids=["silence", "noise", "tone", "clicks", "syllable"])  # fmt: skip
+    np.tile(np.concatenate([silence(0.6), SYLLABLE]), 8),
+], ids=["silence", "noise", "tone", "clicks", "syllables"])  # fmt: skip
 def test_what_is_no_speech_makes_no_turn(audio):
     assert listen([audio]) == []
 
@@ -93,6 +96,13 @@ def test_a_turn_begins_before_it_ends_and_soon():
         for event in endpointer.push(chunk):
             when[event.type] = number * 0.02
     assert when["turn_began"] < 0.5 and 0.4 < when["turn_ended"] - len(SPEECH) / SAMPLING_RATE < 1.0
+
+
+def test_a_turn_keeps_a_moment_from_before_its_first_sound():
+    for pause in (0.65, 1.5):  # the first turn ends 0.57 s into it
+        audio = np.concatenate([SPEECH, silence(pause, SAMPLING_RATE), SPEECH])
+        *_, last = listen([audio], SAMPLING_RATE)
+        assert 0.2 < (len(last.audio) - len(SPEECH)) / SAMPLING_RATE < 0.4
 
 
 def test_speech_without_end_is_cut_and_nothing_of_it_is_lost():
