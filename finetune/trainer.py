@@ -17,7 +17,7 @@ from .options import Options
 WHOLE = "whole"  # the file that is written last into a checkpoint
 # Between the base and the trained weights a model forgets less, and is hardly worse at what it learned: WiSE-FT
 # (Wortsman et al. 2022, arXiv:2109.01903).
-LORA_SHARE = 0.8
+LORA_SHARE = 0.65
 KEPT = 2  # checkpoints: the best and the last
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -44,6 +44,17 @@ class WhisperTrainer(Seq2SeqTrainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        """Takes the later of checkpoints with the same error rate, which has learned longer, for the best.
+
+        Not where it stops early: a run that is resumed after that takes one more step before it stops again.
+        """
+        is_better = super()._determine_best_metric(metrics, trial)
+        stops_early = self.control.should_training_stop and self.state.global_step < self.state.max_steps
+        if metrics["eval_wer"] == self.state.best_metric and not stops_early:
+            self.state.best_global_step = self.state.global_step
+        return is_better
 
     def _save_checkpoint(self, model, trial):
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")

@@ -310,6 +310,14 @@ def test_stopped_early_and_killed_after_that_it_stops_again(tables, tiny_whisper
         assert torch.equal(tensor, before[name]), name
 
 
+def test_of_equally_good_checkpoints_the_later_is_kept(tables, tiny_whisper, tmp_path):
+    train_whisper(**options(tables, tiny_whisper, tmp_path, max_steps=3, evaluate_every=1, learning_rate=1e-9))
+    state = json.loads((tmp_path / "checkpoints" / "checkpoint-3" / "trainer_state.json").read_text())
+    rates = [entry["eval_wer"] for entry in state["log_history"] if "eval_wer" in entry]
+    assert len(rates) == 3 and len(set(rates)) == 1
+    assert state["best_model_checkpoint"].endswith("checkpoint-3")
+
+
 def test_a_checkpoint_that_was_not_finished_is_not_resumed(tmp_path):
     for step in (9, 10, 11):
         (tmp_path / f"checkpoint-{step}").mkdir()
