@@ -1,6 +1,7 @@
 """Run the voice laboratory: choose models that fit, time each stage, speak cloned and not, and measure both voices."""
 
 import contextlib
+import csv
 import math
 import os
 import time
@@ -173,6 +174,32 @@ def asr_llm_tts_pipeline(input_wav, speaker_wav, lang: str = "es", *, pipe=None,
     }
 
 
+def speak_table(sentences: list[str], tts, folder, speakers: list | None = None, language: str = "es") -> Path:
+    """Speaks sentences into recordings, and writes the table of them that a fine-tuning learns from.
+
+    Args:
+        sentences: what is said, one recording each.
+        tts: a voice part that takes `speaker=`, such as `Kokoro`.
+        folder: is made, for `table.csv` and its recordings.
+        speakers: names or blends that take turns; None is the part's own voice.
+
+    Returns:
+        The path of the table, with the columns audio, sentence and speaker.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    speakers = speakers or [None]
+    with open(folder / "table.csv", "w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["audio", "sentence", "speaker"])
+        for number, sentence in enumerate(sentences):
+            turn = number % len(speakers)
+            spoken = tts(sentence, language=language, speaker=speakers[turn])
+            write_wav(folder / f"{number:03d}.wav", spoken, tts.sampling_rate)
+            rows.writerow([f"{number:03d}.wav", sentence, turn])
+    return folder / "table.csv"
+
+
 def measure_voices(
     voices: dict[str, str], text: str, speaker_wav, asr: AutomaticSpeechRecognitionPipeline, language: str = "es"
 ) -> list[dict]:
@@ -195,7 +222,7 @@ def measure_voices(
         from finetune.normalise import normaliser
         from finetune.score import count_words
     except ImportError as error:
-        raise ImportError(f"{error.name} isn't installed: pip install 'hfpipe[notebook]'") from error
+        raise ImportError(f"{error.name} isn't installed: pip install 'hfpipe[lab]'") from error
     normalise = normaliser(language)
     measured = []
     for name, path in voices.items():

@@ -44,5 +44,5 @@ def _ipython():
     try:
         from IPython.display import HTML, Audio, display
     except ImportError as error:
-        raise ImportError("IPython isn't installed: pip install 'hfpipe[notebook]'") from error
+        raise ImportError("IPython isn't installed: pip install ipython") from error
     return Audio, HTML, display

@@ -1,4 +1,4 @@
-"""Draw times and voices as pictures for a notebook; the words on them are the caller's."""
+"""Draw times and voices, and set out tables, for a notebook; the words on them are the caller's."""
 
 import io
 import os
@@ -40,20 +40,38 @@ def plot_voices(voices: dict[str, str | os.PathLike]):
     return _image(figure)
 
 
+def table(rows: list[dict]):
+    """Sets rows with the same keys out as a table, an IPython `Markdown`; numbers to two decimals, at the right."""
+    if not rows:
+        raise ValueError("there are no rows to make a table of; give at least one.")
+    aligned = ("--:" if isinstance(value, int | float) else "---" for value in rows[0].values())
+    lines = [rows[0], aligned, *(map(_cell, row.values()) for row in rows)]
+    return _display().Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def _cell(value) -> str:
+    text = f"{value:.2f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
 def _figure(width: float, height: float):
     """Makes a figure without pyplot, so that the notebook's own backend stays as it is."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("matplotlib isn't installed: pip install 'hfpipe[notebook]'") from error
+        raise ImportError("matplotlib isn't installed: pip install 'hfpipe[lab]'") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _image(figure):
-    try:
-        from IPython.display import Image
-    except ImportError as error:
-        raise ImportError("IPython isn't installed: pip install 'hfpipe[notebook]'") from error
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    return Image(buffer.getvalue())
+    return _display().Image(buffer.getvalue())
+
+
+def _display():
+    try:
+        from IPython import display
+    except ImportError as error:
+        raise ImportError("IPython isn't installed: pip install ipython") from error
+    return display

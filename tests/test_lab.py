@@ -9,6 +9,7 @@ from conftest import EXAMPLES
 from own_parts import QUESTION, Whistle
 
 import hfpipe
+from finetune.data import read_rows
 from hfpipe import lab
 from hfpipe.audio import load_reference, write_wav
 from hfpipe.check import MODELS
@@ -155,3 +156,15 @@ def test_nothing_understood_is_read_back_as_nothing(voice_qa, monkeypatch):
 
     monkeypatch.setattr(lab, "transcribe", understands_nothing)
     assert lab.read_back(np.zeros(16_000, np.float32), voice_qa.asr) == ""
+
+
+def test_a_spoken_table_is_one_to_fine_tune_on(tmp_path):
+    class Choir(Whistle):
+        def __call__(self, text, language, speaker):
+            return super().__call__(text, language) * speaker
+
+    path = lab.speak_table(["Hola.", "¿Qué tal, Ana?", "Adiós."], Choir(), tmp_path / "new", speakers=[0.5, 1.0])
+    rows = read_rows(path)
+    assert [row.sentence for row in rows] == ["Hola.", "¿Qué tal, Ana?", "Adiós."]
+    assert [row.speaker for row in rows] == ["0", "1", "0"]
+    assert [round(float(soundfile.read(row.audio)[0].max()), 2) for row in rows] == [0.25, 0.5, 0.25]

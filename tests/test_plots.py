@@ -12,7 +12,7 @@ from matplotlib import image
 from own_parts import ANSWER, PHRASES, QUESTION
 
 from hfpipe import players
-from hfpipe.plots import plot_times, plot_voices
+from hfpipe.plots import plot_times, plot_voices, table
 
 VOICES = {"clonada": EXAMPLES / "voz.wav", "base <1>": EXAMPLES / "pregunta.wav"}
 
@@ -56,3 +56,11 @@ def test_an_answer_is_played_piece_after_piece(make, monkeypatch, capsys):
     assert len(shown) == len(PHRASES)
     played = sum(soundfile.info(io.BytesIO(each.data)).duration for each in shown)
     assert 0 < slept[-1] <= played
+
+
+def test_a_table_has_a_line_for_each_row_and_keeps_its_columns():
+    rows = [{"etapa": "a|b\nc", "s": 1.234, "n": 3}, {"etapa": "d", "s": 2.0, "n": 4}]
+    lines = table(rows).data.splitlines()
+    assert lines == ["| etapa | s | n |", "| --- | --: | --: |", r"| a\|b c | 1.23 | 3 |", "| d | 2.00 | 4 |"]
+    with pytest.raises(ValueError, match="no rows"):
+        table([])
