@@ -18,16 +18,17 @@ NOTEBOOKS = Path(__file__).resolve().parent
 RENDERED = NOTEBOOKS / "rendered"
 SMALL = {"02_afinar_whisper": {"METODO": "full", "PASOS": 4, "LOTE": 2}}  # what a CPU does in a minute
 TIMEOUT = 300  # seconds for a cell
-WINDOW = "1000,1750"  # pixels of the picture
+WINDOW = "1150,1120"  # pixels of the picture
 
 
-def execute(name: str, folder: Path, until: str | None = None, **parameters):
+def execute(name: str, folder: Path, only: set[str] | None = None, **parameters):
     """Executes a notebook in a folder, with a cell of parameters after its own, as papermill does.
 
     Args:
         name: of a file in this folder, without its ending.
         folder: where the notebook writes.
-        until: the id of the last cell to run; None runs them all.
+        only: ids of the cells to run; None runs them all.
+        parameters: values for what the notebook's form asks.
 
     Returns:
         The executed notebook.
@@ -36,11 +37,11 @@ def execute(name: str, folder: Path, until: str | None = None, **parameters):
         CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    ids = [cell.id for cell in notebook.cells]
-    notebook.cells = notebook.cells[: ids.index(until) + 1 if until else None]
-    form = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    given = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
-    notebook.cells.insert(form + 1, nbformat.v4.new_code_cell(given, id="given"))
+    notebook.cells = [cell for cell in notebook.cells if only is None or cell.id in only]
+    if parameters:
+        form = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+        given = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+        notebook.cells.insert(form + 1, nbformat.v4.new_code_cell(given, id="given"))
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources=resources).execute()
     return notebook

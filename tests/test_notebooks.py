@@ -17,9 +17,9 @@ def read(name: str):
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
-def run(name: str, folder: Path, until: str | None = None, **parameters) -> dict[str, str]:
+def run(name: str, folder: Path, only: set[str] | None = None, **parameters) -> dict[str, str]:
     """Gives what each cell of a notebook printed and showed, as text, by its id."""
-    cells = execute(name, folder, until, **parameters).cells
+    cells = execute(name, folder, only, **parameters).cells
     return {cell.id: "\n".join(map(shown, cell.outputs)) for cell in cells if cell.cell_type == "code"}
 
 
@@ -152,14 +152,18 @@ def colab(kernel, tmp_path, monkeypatch):
         "    path = pathlib.Path(next(chosen))\n"
         "    pathlib.Path(path.name).write_bytes(path.read_bytes())\n"
         "    return {path.name: path.read_bytes()}\n"
+        "def download(path):\n"
+        "    print('downloads', path)\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{ROOT}")
     return tmp_path
 
 
-def test_in_colab_the_two_recordings_are_uploaded(colab):
-    said = run("01_laboratorio_voz", colab, until="celda-2", ENTRADA="subir")
+def test_in_colab_recordings_are_uploaded_and_downloaded(colab):
+    cells = {"elige", "celda-0", "celda-1", "celda-2", "descargar"}
+    said = run("01_laboratorio_voz", colab, cells, ENTRADA="subir", voces={"clonada": "out/out_clone.wav"})
     assert "La voz de referencia, 10–15 s" in said["celda-2"]
     assert (colab / "pregunta.wav").is_file() and (colab / "voz.wav").is_file()
     assert soundfile.info(colab / "out" / "voz_16k.wav").samplerate == 16_000
     assert "dura entre 10 y 15 s" in said["celda-2"]
+    assert said["descargar"].strip() == "downloads out/out_clone.wav"
