@@ -53,8 +53,9 @@ def write_markdown(notebook, name: str, folder: Path) -> None:
         notebook, {"unique_key": name, "output_files_dir": f"{name}_files"}
     )
     text = re.sub(r'"data:audio/[^"]*"', '""', text).replace(str(folder), "").replace(str(NOTEBOOKS.parent), "hfpipe")
-    text = text.replace(str(Path.home()), "~")
+    text = re.sub(r"\S*ipykernel_\d+/\d+\.py", "cell", text.replace(str(Path.home()), "~"))
     text = re.sub(r"[^\n]*\x1b\[[^\n]*\n|[^\n]*\d+%\|[^\n]*\n", "", text)  # progress bars
+    text = re.sub(r"\n(?:[ \t]*\n){2,}", "\n\n", text)
     for path, picture in resources["outputs"].items():
         (RENDERED / path).parent.mkdir(exist_ok=True)
         (RENDERED / path).write_bytes(picture)
@@ -74,7 +75,8 @@ def take_picture(notebook, name: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     os.environ |= {"HFPIPE_CHECKOUT": str(NOTEBOOKS.parent), "HF_HUB_OFFLINE": "1"}
-    RENDERED.mkdir(exist_ok=True)
+    shutil.rmtree(RENDERED, ignore_errors=True)
+    RENDERED.mkdir()
     for name in sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")):
         with tempfile.TemporaryDirectory() as folder:
             notebook = execute(name, Path(folder), **SMALL.get(name, {}))
