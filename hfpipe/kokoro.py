@@ -15,9 +15,10 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors.numpy import load_file, save_file
 
-from .audio import load_reference, resample
+from .audio import load_reference
 from .cache import cache_folder
 from .cancel import check, heeded
+from .speaker import embed_speaker
 from .voices import Voice, make_voice, read_voices, write_voices
 
 CONFIG, MODEL, VOICES, EMBEDDINGS = "config.json", "model.onnx", "voices.safetensors", "embeddings.safetensors"
@@ -25,8 +26,6 @@ THREADS = 2
 MAX_TOKENS = 510  # the rows of a style table, one for each length of text
 PAUSE = 0.2  # seconds between two pieces of a long text
 SPEEDS = (0.5, 2.0)
-ENCODER_RATE = 16_000  # Hz, what resemblyzer's encoder hears
-ENCODER_LEVEL = -30.0  # dBFS, to which resemblyzer's authors bring speech before they embed it
 SENTENCES = (  # spoken to hear what a voice is like
     "El viejo Wamba pidió zumo de kiwi y una jarra de agua fresca.",
     "Mañana por la tarde llegará el barco con noticias de Guinea.",
@@ -219,7 +218,7 @@ class Kokoro:
         """Speaks with each voice and keeps resemblyzer's embedding of it in `embeddings`; some 2 s a voice."""
         for name in self.voices:
             spoken = [self(sentence, speaker=name) for sentence in SENTENCES]
-            self.embeddings[name] = _embed([(wave, self.sampling_rate) for wave in spoken])
+            self.embeddings[name] = embed_speaker([(wave, self.sampling_rate) for wave in spoken])
 
     def find_voice(self, speaker_wav) -> dict[str, float]:
         """Searches the blend of voices that resemblyzer's encoder hears nearest to a recording.
@@ -245,7 +244,7 @@ class Kokoro:
                 weights = {name: float(weight) for name, weight in json.loads(file.read_text()).items()}
                 self._check_blend(weights)
             except (OSError, ValueError, AttributeError, TypeError):  # none yet, or spoiled
-                weights = self._search(_embed(references))
+                weights = self._search(embed_speaker(references))
                 _write(file, json.dumps(weights))
             self._found[key] = weights
         return self._found[key]
@@ -266,7 +265,7 @@ class Kokoro:
         def hear(candidate: np.ndarray) -> None:
             wave = self(TRIAL, speaker=dict(zip(names, candidate.tolist(), strict=True)))
             weights.append(candidate)
-            heard.append(_embed([(wave, self.sampling_rate)]))
+            heard.append(embed_speaker([(wave, self.sampling_rate)]))
 
         nearest, first = weights[int(np.argmax(np.stack(heard) @ target))], fit()
         hear(first)
@@ -385,27 +384,6 @@ def _split(symbols: str) -> list[str]:
         pieces.append(symbols[: ends[-1]].rstrip())
         symbols = symbols[ends[-1] :]
     return [*pieces, symbols]
-
-
-def _embed(recordings) -> np.ndarray:
-    """Embeds (waveform, rate) pairs by one speaker as resemblyzer does: float32 (256,) of length 1."""
-    waves = []
-    for samples, rate in recordings:
-        wave = resample(samples, rate, ENCODER_RATE)
-        level = 10 * np.log10(np.mean(wave.astype(np.float64) ** 2) + 1e-12)
-        waves.append((wave * 10 ** ((ENCODER_LEVEL - level) / 20)).astype(np.float32))
-    return _voice_encoder().embed_speaker(waves).astype(np.float32)
-
-
-@functools.cache
-def _voice_encoder():
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its imports are of names that scipy and setuptools deprecate
-            from resemblyzer import VoiceEncoder
-    except ImportError as error:
-        raise ImportError(_needs("resemblyzer")) from error
-    return VoiceEncoder("cpu", verbose=False)
 
 
 def _write(file: Path, text: str) -> None:

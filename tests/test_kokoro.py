@@ -9,6 +9,7 @@ import pytest
 from hfpipe import kokoro as module
 from hfpipe.audio import Reference
 from hfpipe.kokoro import MAX_TOKENS, Kokoro
+from hfpipe.speaker import embed_speaker
 
 VOICE = Path(__file__).parent.parent / "examples" / "voz.wav"
 
@@ -118,9 +119,9 @@ def test_a_reference_is_searched_once_and_comes_nearer(kokoro, tmp_path, monkeyp
     assert sum(weights.values()) == pytest.approx(1.0, abs=1e-3)
 
     sentence = "Hoy hace un día muy bonito para salir."
-    reference = module._embed(module.load_reference(VOICE))
+    reference = embed_speaker(module.load_reference(VOICE))
     imitated, base = (
-        module._embed([(kokoro(sentence, speaker=voice), kokoro.sampling_rate)]) @ reference
+        embed_speaker([(kokoro(sentence, speaker=voice), kokoro.sampling_rate)]) @ reference
         for voice in (weights, None)
     )
     assert imitated > base + 0.02

@@ -1,0 +1,54 @@
+"""Install hfpipe with extras into this Python, beside the torch that is there: python install.py EXTRA ...
+
+Nothing is done where all of it is there already. A torch of the pinned version stays, whatever build it is (Colab's
+for its CUDA); only where torchaudio then can't be imported are both installed from PyPI. A torch of another version is
+replaced, and a torchvision that breaks beside the new one is taken away: hfpipe uses none, and transformers can't be
+imported beside a broken one.
+"""
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PINS = ["-c", str(CHECKOUT / "requirements.txt")]
+PROBES = {"lab": "resemblyzer", "offline": "onnxruntime", "xtts": "TTS", "finetune": "peft"}  # a module of each
+
+
+def install(extras: list[str]) -> None:
+    """Installs what is missing of hfpipe and the extras, and says what it did, in Spanish as the notebooks are."""
+    missing = [extra for extra in extras if not _is_installed(PROBES[extra])]
+    if not missing and _is_installed("hfpipe"):
+        print("hfpipe ya está instalado con", ", ".join(extras))
+        return
+    print("Instalando hfpipe con", ", ".join(extras), "(unos minutos)")
+    _pip("install", *PINS, f"{CHECKOUT}[{','.join(extras)}]")
+    if not _imports("torchaudio"):
+        print("torch y torchaudio no son de la misma compilación: instalando las dos de PyPI")
+        _pip("install", "--force-reinstall", *PINS, "torch", "torchaudio")
+    if _is_installed("torchvision") and not _imports("torchvision"):
+        print("torchvision es de otro torch: quitándolo")
+        _pip("uninstall", "--yes", "torchvision")
+    importlib.invalidate_caches()
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _imports(module: str) -> bool:
+    """Tells whether a module can be imported, in an interpreter of its own that sees what pip has just changed."""
+    return subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode == 0
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+if __name__ == "__main__":
+    install(sys.argv[1:])
