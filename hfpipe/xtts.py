@@ -1,10 +1,8 @@
 """Speak with XTTS, in the voice of a recording: coqui-tts's model and weights, and a faster way through them."""
 
-import contextlib
 import contextvars
 import functools
 import hashlib
-import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -12,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from .audio import Reference, load_reference, resample
-from .cache import cache_folder
+from .cache import kept_on_disk
 from .licence import LICENCE_URL
 from .precision import resolve_precision
 from .sentences import split_text
@@ -340,7 +336,9 @@ class XTTS:
         key = digest.hexdigest()
         if key not in self._voices:
             names = ("gpt_cond_latent", "speaker_embedding")
-            voice = _kept_on_disk(f"xtts-{key}", lambda: dict(zip(names, self._condition(references), strict=True)))
+            voice = kept_on_disk(
+                f"voices/xtts-{key}", lambda: dict(zip(names, self._condition(references), strict=True))
+            )
             self._voices[key] = voice["gpt_cond_latent"], voice["speaker_embedding"]
             _forget_oldest(self._voices)
         return self._voices[key]
@@ -351,7 +349,9 @@ class XTTS:
         digest.update(f"{self._gpt_key} {self._decoder.precision}".encode())
         key = digest.hexdigest()
         if key not in self._prefixes:
-            kept = _kept_on_disk(f"xtts-prefix-{key}", lambda: {"prefix": self._decoder.read_voice(latents).cpu()})
+            kept = kept_on_disk(
+                f"voices/xtts-prefix-{key}", lambda: {"prefix": self._decoder.read_voice(latents).cpu()}
+            )
             self._prefixes[key] = kept["prefix"].to(self._decoder.device)
             _forget_oldest(self._prefixes)
         return self._prefixes[key]
@@ -436,22 +436,3 @@ def _in_thread(steps: Iterator, first_chunk: int) -> Iterator[tuple[list, bool]]
 def _forget_oldest(kept: dict) -> None:
     while len(kept) > MAX_VOICES:
         kept.pop(next(iter(kept)), None)
-
-
-def _kept_on_disk(name: str, compute) -> dict[str, torch.Tensor]:
-    """Gives tensors from the cache's file of that name, or computes them and writes it.
-
-    The file is written whole or not at all; a cache that is spoiled or can't be written is done without.
-    """
-    file = cache_folder() / "voices" / f"{name}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):  # none yet, or spoiled
-        return load_file(file)
-    tensors = {key: tensor.contiguous() for key, tensor in compute().items()}
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial)
-        os.replace(partial, file)
-    except OSError:
-        partial.unlink(missing_ok=True)
-    return tensors

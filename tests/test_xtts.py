@@ -116,7 +116,8 @@ def test_clones_a_voice_and_computes_it_once(xtts, voice, monkeypatch):
     np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=voice))
 
 
-def test_another_language_model_or_precision_computes_a_voice_anew(folder, voice, monkeypatch):
+def test_another_language_model_or_precision_computes_a_voice_anew(folder, voice, tmp_path, monkeypatch):
+    monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path))
     first = XTTS.from_pretrained(folder, precision="float32")
     speak(first, "Hola.", speaker_wav=voice)
     calls = []
