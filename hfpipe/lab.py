@@ -4,6 +4,7 @@ import contextlib
 import csv
 import math
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from .check import MODELS
 from .hub import check_reachable, hub_reachable
 from .loading import load
 from .offline import offline_repo
+from .speakable import speakable
 from .speaker import similarity
 
 # The GB of a GPU from which on these two and XTTS fit together, by `check.models_that_fit`; 0 is a CPU.
@@ -213,17 +215,15 @@ def measure_voices(
 
     Returns:
         For each voice "voice", "seconds", "similarity" (a cosine, see `speaker.similarity`), "heard" and "wer", the
-        word error rate in percent of the normalised text.
+        word error rate in percent: of lower-case words, numbers and signs in words as `speakable` writes them.
 
     Raises:
-        ImportError: resemblyzer, jiwer or num2words is missing.
+        ImportError: resemblyzer or jiwer is missing.
     """
     try:
-        from finetune.normalise import normaliser
-        from finetune.score import count_words
+        import jiwer
     except ImportError as error:
-        raise ImportError(f"{error.name} isn't installed: pip install 'hfpipe[lab]'") from error
-    normalise = normaliser(language)
+        raise ImportError("jiwer isn't installed: pip install 'hfpipe[lab]'") from error
     measured = []
     for name, path in voices.items():
         samples = load_audio(path, SAMPLING_RATE)[0]
@@ -234,7 +234,7 @@ def measure_voices(
                 "seconds": len(samples) / SAMPLING_RATE,
                 "similarity": similarity(path, speaker_wav),
                 "heard": heard,
-                "wer": count_words(normalise(text), normalise(heard)).rate,
+                "wer": 100 * jiwer.wer(_words(text, language), _words(heard, language)),
             }
         )
     return measured
@@ -248,3 +248,7 @@ def read_back(samples: np.ndarray, asr: AutomaticSpeechRecognitionPipeline, lang
     is_long = len(samples) > FULL_WINDOW * SAMPLING_RATE
     how = {"task": "transcribe", "language": language}
     return asr(samples, return_timestamps=is_long, generate_kwargs=how)["text"].strip()
+
+
+def _words(text: str, language: str) -> str:
+    return " ".join(re.findall(r"\w+", speakable(text, language).lower()))

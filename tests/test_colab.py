@@ -1,5 +1,7 @@
 """Colab is told by its own package, and only there is a file uploaded; its torch is left alone where it fits."""
 
+import sys
+
 import install
 import pytest
 
@@ -14,6 +16,9 @@ def colab(tmp_path, monkeypatch):
     (package / "__init__.py").touch()
     (package / "files.py").write_text("def upload():\n    return {}\n")
     monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for module in [name for name in sys.modules if name.startswith("google.colab")]:
+        del sys.modules[module]  # or other tests would take themselves to be in Colab
 
 
 def test_elsewhere_a_path_is_asked_for():
