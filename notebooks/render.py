@@ -17,7 +17,7 @@ from nbconvert import HTMLExporter, MarkdownExporter
 NOTEBOOKS = Path(__file__).resolve().parent
 RENDERED = NOTEBOOKS / "rendered"
 SMALL = {"02_afinar_whisper": {"METODO": "full", "PASOS": 4, "LOTE": 2}}  # what a CPU does in a minute
-TIMEOUT = 300  # seconds for a cell
+TIMEOUT = 600  # seconds a cell may take, on a machine that others use as well
 WINDOW = "1150,1120"  # pixels of the picture
 
 
