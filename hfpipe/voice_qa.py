@@ -12,10 +12,9 @@ from huggingface_hub import CommitInfo
 from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 
 from .asr import language_code, prepare_whisper, transcribe
-from .audio import SAMPLING_RATE, load_question, load_reference, undecoded
+from .audio import load_question, load_reference, undecoded
 from .cancel import watch
 from .conversation import Conversation
-from .endpointer import PAUSE
 from .hub import DEFAULT_WHISPER, split_revision
 from .llm import LLM
 from .parts import (
@@ -206,18 +205,9 @@ class VoiceQAPipeline(Pipeline):
         """
         return Conversation(self, history, **options)
 
-    def listen(
-        self,
-        chunks: Iterable,
-        *,
-        sampling_rate: int = SAMPLING_RATE,
-        pause: float = PAUSE,
-        interrupt: bool = True,
-        **options,
-    ) -> Iterator:
-        """Answers live audio turn after turn, in a conversation of its own; see `Conversation.listen`."""
-        chat = self.conversation(**options)
-        return chat.listen(chunks, sampling_rate=sampling_rate, pause=pause, interrupt=interrupt)
+    def listen(self, chunks: Iterable, **options) -> Iterator:
+        """Answers live audio turn after turn, in a conversation of its own; options: see `Conversation.listen`."""
+        return self.conversation().listen(chunks, **options)
 
     def save_pretrained(
         self, save_directory, copy_parts: bool = False, max_shard_size="5GB", push_to_hub: bool = False, **push_kwargs
