@@ -144,7 +144,7 @@ def compare_precisions(ours: XTTS, exact: XTTS) -> str:
     [text], *_ = exact._prepare(TEXT, "es", {})
     torch.manual_seed(0)
     steps = exact._decoder.generate([text], [exact._read_prefix(latents)], Sampling(), TOKENS, TOKENS)
-    tokens = torch.cat([drawn for _, drawn in steps])
+    tokens = torch.cat([drawn for _, drawn, _ in steps])
     likeliest, mels = [], []
     for each in (ours, exact):
         decoder = each._decoder

@@ -1,10 +1,7 @@
 """Speak with XTTS, in the voice of a recording: coqui-tts's model and weights, and a faster way through them."""
 
-import contextvars
 import functools
 import hashlib
-import queue
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from .cache import kept_on_disk
 from .licence import LICENCE_URL
 from .precision import resolve_precision
 from .sentences import split_text
-from .threads import threads
 from .voices import Voice, make_voice, read_voices, write_voices
 from .xtts_checkpoint import (
     CONFIG,
@@ -41,7 +37,8 @@ from .xtts_vocoder import Stream, Vocoder
 CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
 MAX_VOICES = 64  # kept in memory, about 8 MB each with their keys and values
-FIRST_CHUNK, CHUNK_GROWTH, LONGEST_CHUNK = 8, 1.5, 48  # audio tokens that wait for the vocoder
+FIRST_CHUNK, CHUNK_GROWTH, LONGEST_CHUNK = 8, 1.5, 48  # audio tokens of a stream that wait for the vocoder
+WHOLE_CHUNK = 128  # of what is waited for as a whole; more would take more memory
 DEFAULT_CHAR_LIMIT = 250  # coqui-tts's own, for a language without one
 
 
@@ -223,10 +220,11 @@ class XTTS:
     def stream(
         self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, **options
     ) -> Iterator[np.ndarray]:
-        """Speaks `text` as a call does, and gives the sound in pieces while the language model goes on.
+        """Speaks `text` as a call does, and gives the sound in pieces, each made when it is asked for.
 
         Yields:
-            float32 waveforms, the first of about a third of a second; together they are what a call gives.
+            float32 waveforms, the first of about a sixth of a second; together they are what a call gives. A
+            player takes the next one while it plays one; `pipe.stream` makes them ahead.
         """
         voices = [self._find_voice(speaker_wav, speaker)]
         pieces, sampling, speed, limits = self._prepare(text, language, options)
@@ -249,30 +247,28 @@ class XTTS:
         for piece in pieces:
             for parts in spoken:
                 parts.append(pause)
-            for sounds in self._speak(piece, voices, sampling, speed, limits, LONGEST_CHUNK // 2):
+            for sounds in self._speak(piece, voices, sampling, speed, limits, WHOLE_CHUNK):
                 for parts, sound in zip(spoken, sounds, strict=True):
                     parts.append(sound)
         return [torch.cat(parts[1:]).clamp(-1, 1).numpy() for parts in spoken]
 
-    def _speak(self, piece, voices, sampling, speed, limits, first_chunk: int) -> Iterator[list[torch.Tensor]]:
+    def _speak(self, piece, voices, sampling, speed, limits, chunk_size: int) -> Iterator[list[torch.Tensor]]:
         """Speaks token ids in each voice; gives their sound as it comes, some samples of each voice at a time.
 
-        The language model waits for memory and the vocoder for multiplications: side by side the vocoder has a half
-        of the cores, and all once the model is done.
+        The language model and the vocoder take turns, each with all cores: side by side on two cores they took as long
+        for a sentence, and half as long again for its first sound.
         """
         prefixes = [self._read_prefix(latents) for latents, _ in voices]
         streams = [Stream(self._vocoder, embedding, speed) for _, embedding in voices]
         steps = self._decoder.generate([piece] * len(voices), prefixes, sampling, **limits)
-        cores = torch.get_num_threads()
-        half, stop = max(1, cores // 2), self._decoder.stop_audio
-        for chunk, is_last in _in_thread(steps, first_chunk):
+        stop = self._decoder.stop_audio
+        for chunk, is_last in _chunks(steps, chunk_size):
             latents, tokens = (torch.stack(each, dim=1) for each in zip(*chunk, strict=True))
             sounds = []
-            with threads(cores if is_last else half):
-                for stream, said, drawn in zip(streams, latents, tokens, strict=True):
-                    stops = (drawn == stop).nonzero()  # coqui-tts, too, speaks the latents that stop was drawn from
-                    said = said[: int(stops[0]) + 1] if len(stops) else said
-                    sounds.append(stream.push(said, is_last or len(stops) > 0))
+            for stream, said, drawn in zip(streams, latents, tokens, strict=True):
+                stops = (drawn == stop).nonzero()  # coqui-tts, too, speaks the latents that stop was drawn from
+                said = said[: int(stops[0]) + 1] if len(stops) else said
+                sounds.append(stream.push(said, is_last or len(stops) > 0))
             yield sounds
 
     def _prepare(self, text: str, language: str, options: dict):
@@ -396,41 +392,17 @@ class XTTS:
         return latents, torch.stack(embeddings).mean(dim=0)
 
 
-def _in_thread(steps: Iterator, first_chunk: int) -> Iterator[tuple[list, bool]]:
-    """Has a thread draw the steps; gives chunks of them, and whether it is the last.
+def _chunks(steps: Iterator, size: float) -> Iterator[tuple[list, bool]]:
+    """Gathers steps into chunks of pairs of latents and tokens, and says whether each is the last.
 
-    The first chunk is small, so that there is sound soon; those that follow are larger, since each costs the vocoder
-    some frames more than it holds. A reader that goes away stops the thread.
+    They grow, since each costs the vocoder some frames more than it holds.
     """
-    drawn, gone, end = queue.SimpleQueue(), threading.Event(), object()
-
-    def draw() -> None:
-        result = end
-        try:
-            for step in steps:
-                drawn.put(step)
-                if gone.is_set():
-                    return
-        except BaseException as error:  # raised where the steps are read
-            result = error
-        drawn.put(result)
-
-    context = contextvars.copy_context()  # so that it, too, heeds a wish to stop
-    thread = threading.Thread(target=context.run, args=(draw,), name="hfpipe-xtts", daemon=True)
-    thread.start()
-    try:
-        size, chunk = float(first_chunk), []
-        while (step := drawn.get()) is not end:
-            if isinstance(step, BaseException):
-                raise step
-            if len(chunk) >= size and drawn.empty():
-                yield chunk, False
-                size, chunk = min(size * CHUNK_GROWTH, LONGEST_CHUNK), []
-            chunk.append(step)
-        yield chunk, True
-    finally:
-        gone.set()
-        thread.join()
+    chunk = []
+    for latents, tokens, is_last in steps:
+        chunk.append((latents, tokens))
+        if is_last or len(chunk) >= size:
+            yield chunk, is_last
+            size, chunk = max(size, min(size * CHUNK_GROWTH, LONGEST_CHUNK)), []
 
 
 def _forget_oldest(kept: dict) -> None:

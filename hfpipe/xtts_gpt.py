@@ -93,7 +93,7 @@ class Decoder:
         sampling: Sampling,
         max_new_tokens: int | None = None,
         min_new_tokens: int = 0,
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, bool]]:
         """Draws audio tokens for each text, step by step, until every row has said stop.
 
         Args:
@@ -104,8 +104,8 @@ class Decoder:
             min_new_tokens: stop can't be drawn before so many steps.
 
         Yields:
-            At each step the latents (rows, channels), float32, and the tokens (rows,) that were drawn from them; a row
-            that had stopped before draws stop again.
+            At each step the latents (rows, channels), float32, the tokens (rows,) that were drawn from them, and
+            whether it is the last step; a row that had stopped before draws stop again.
         """
         steps = min(max_new_tokens or self.limit, self.limit)
         prompts = [self._embed_text(text) for text in texts]
@@ -121,8 +121,9 @@ class Decoder:
         batch.begin(prompts, voices, min_new_tokens)
         for step in range(steps):
             check()
-            yield batch.latents.clone(), batch.tokens.clone()
-            if step + 1 == steps or batch.done.all():
+            is_last = step + 1 == steps or bool(batch.done.all())
+            yield batch.latents.clone(), batch.tokens.clone(), is_last
+            if is_last:
                 break
             batch.advance()
         if self.has_graphs:

@@ -58,7 +58,7 @@ def decode(decoder, texts, latents, sampling=GREEDY, **limits):
     """Gives the tokens (rows, steps) and latents (rows, steps, channels)."""
     voices = [decoder.read_voice(each) for each in latents]
     steps = list(decoder.generate(texts, voices, sampling, **{"max_new_tokens": STEPS, **limits}))
-    return torch.stack([tokens for _, tokens in steps], 1), torch.stack([states for states, _ in steps], 1)
+    return torch.stack([tokens for _, tokens, _ in steps], 1), torch.stack([states for states, *_ in steps], 1)
 
 
 @pytest.mark.parametrize("text", ["hola", "¿que tal estas, amigo mio? hoy hace buen tiempo."])
