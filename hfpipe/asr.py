@@ -14,7 +14,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 from transformers.utils import logging
 
 from .audio import SAMPLING_RATE, NoSpeech
-from .precision import convert_linears, resolve_precision, trial_seconds
+from .precision import PROMPT_ROWS, convert_linears, resolve_precision, trial_seconds
 
 FULL_WINDOW = 30  # seconds that Whisper was trained to hear at once
 SHORT_WINDOWS = (5, 8, 10, 15, 20)  # seconds
@@ -37,8 +37,8 @@ DRAW_AGAIN = {
 def prepare_whisper(model, precision: str = "auto") -> None:
     """Puts a Whisper's layers into the precision that its device computes in; its state dict stays as it was.
 
-    For "auto" the encoder takes the faster of float32 and bfloat16, and the decoder int8 as well: int8 noise in the
-    encoder costs words, while a decoder's time goes into reading its weights.
+    For "auto" the encoder takes the faster of float32 and bfloat16, and the decoder may take int8 weights too: int8
+    noise in the encoder costs words, while a decoder's time goes into reading its weights.
 
     Args:
         model: a `WhisperForConditionalGeneration`, changed in place. One that is quantised or spread over devices
@@ -54,7 +54,7 @@ def prepare_whisper(model, precision: str = "auto") -> None:
     if model.device.type == "cpu":
         encoder = resolved
         if precision == "auto":
-            encoder = min(("float32", "bfloat16"), key=lambda each: trial_seconds(each) or math.inf)
+            encoder = min(("float32", "bfloat16"), key=lambda each: trial_seconds(each, PROMPT_ROWS) or math.inf)
         convert_linears(model.get_encoder(), encoder)
         convert_linears(model.get_decoder(), resolved)
         model.proj_out = convert_linears(torch.nn.Sequential(model.proj_out), resolved)[0]

@@ -29,6 +29,14 @@ def compiled(**options):
     return decorate
 
 
+def share(function, *arguments) -> None:
+    """Calls a function compiled in parallel with arguments, and with the number of torch's threads to share it by."""
+    threads = torch.get_num_threads()
+    with _sharing:
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        function(*arguments, threads)
+
+
 class Int8Linear(nn.Module):
     """A linear layer with int8 weights and a scale for each output.
 
@@ -57,12 +65,10 @@ class Int8Linear(nn.Module):
     def multiply(self, rows: np.ndarray, outputs: np.ndarray) -> None:
         """Writes what contiguous float32 rows (rows, inputs) are mapped to into (rows, outputs)."""
         arrays = self._rounded, self._scales, self._bias, rows, outputs
-        threads = torch.get_num_threads()
-        if threads == 1:
-            return _multiply(*arrays, 0, len(self._scales))
-        with _sharing:
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-            _multiply_shared(*arrays, threads)
+        if torch.get_num_threads() == 1:
+            _multiply(*arrays, 0, len(self._scales))
+        else:
+            share(_multiply_shared, *arrays)
 
 
 def round_weights(layer: nn.Linear | Conv1D) -> tuple[np.ndarray, np.ndarray]:

@@ -4,15 +4,18 @@ import functools
 import time
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from .int8 import Int8Linear
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
-ON_CPU = ("float32", "bfloat16", "int8")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8", "mixed")
+ON_CPU = ("float32", "bfloat16", "int8", "mixed")
 TRIAL_SHAPE = (1024, 4096)  # of XTTS's largest layers
-TRIAL_ROWS = (1, 64)  # a decoding step, and a prompt
+STEP_ROWS, PROMPT_ROWS = 1, 64  # of inputs to a layer
+FEW_ROWS = 2  # as many as `Int8Linear` widens its weights for as they come
+STEPS = 30  # that follow a prompt in a short answer
 
 
 class BFloat16Linear(nn.Module):
@@ -36,7 +39,30 @@ class BFloat16Linear(nn.Module):
         return outputs.to(inputs.dtype)
 
 
-LAYERS = {"int8": Int8Linear, "bfloat16": BFloat16Linear}
+class MixedLinear(Int8Linear):
+    """A linear layer that multiplies a row or two by int8 weights, and more by bfloat16 ones.
+
+    A decoding step waits for the weights to come from memory, a prompt for the multiplications, and some CPUs multiply
+    in bfloat16 several times as fast. Weights that are in bfloat16 already take no further memory.
+
+    Args:
+        layer: an `nn.Linear` or a `Conv1D`. Its parameters stay, so that the model saves as before.
+    """
+
+    def __init__(self, layer: nn.Linear | Conv1D):
+        super().__init__(layer)
+        weight = layer.weight.detach().bfloat16()
+        self._narrow = weight.t() if isinstance(layer, Conv1D) else weight
+        self._narrow_bias = None if layer.bias is None else layer.bias.detach().bfloat16()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Maps (..., inputs) to (..., outputs), in the inputs' dtype; there is no gradient."""
+        if inputs.numel() <= FEW_ROWS * inputs.shape[-1]:
+            return super().forward(inputs)
+        return F.linear(inputs.detach().bfloat16(), self._narrow, self._narrow_bias).to(inputs.dtype)
+
+
+LAYERS = {"int8": Int8Linear, "bfloat16": BFloat16Linear, "mixed": MixedLinear}
 
 
 def resolve_precision(precision: str, device: torch.device | str) -> str:
@@ -57,31 +83,40 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
     if precision == "auto":
         has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         return "bfloat16" if has_bfloat16 else "float16" if device.type == "cuda" else "float32"
-    if device.type == "cpu" and precision != "float32" and trial_seconds(precision) is None:
+    if device.type == "cpu" and precision not in available_on_cpu():
         raise ValueError(
-            f"precision={precision!r} can't be had on this CPU; valid is "
-            f"{', '.join(name for name in ON_CPU if trial_seconds(name) is not None)} or 'auto'."
+            f"precision={precision!r} can't be had on this CPU; valid is {', '.join(available_on_cpu())} or 'auto'."
         )
-    if device.type != "cpu" and precision == "int8":
-        raise ValueError(f"precision='int8' is for the CPU; on {device.type} give 'float16', 'bfloat16' or 'auto'.")
+    if device.type != "cpu" and precision in ("int8", "mixed"):
+        raise ValueError(
+            f"precision={precision!r} is for the CPU; on {device.type} give 'float16', 'bfloat16' or 'auto'."
+        )
     return precision
 
 
 @functools.cache
 def fastest_on_cpu() -> str:
-    """Measures, once in a process and for some 50 ms, in which precision this CPU multiplies fastest."""
-    seconds = {precision: trial_seconds(precision) for precision in ON_CPU}
-    return min((precision for precision in ON_CPU if seconds[precision] is not None), key=seconds.get)
+    """Measures, once in a process, in some 100 ms, in which precision this CPU is fastest through prompt and steps."""
+
+    def answer_seconds(precision):
+        return trial_seconds(precision, PROMPT_ROWS) + STEPS * trial_seconds(precision, STEP_ROWS)
+
+    return min(available_on_cpu(), key=answer_seconds)
+
+
+def available_on_cpu() -> list[str]:
+    """Gives the precisions in which this CPU, and this build of torch, can multiply."""
+    return [precision for precision in ON_CPU if trial_seconds(precision, STEP_ROWS) is not None]
 
 
 @functools.cache
-def trial_seconds(precision: str) -> float | None:
-    """Times a linear layer of `TRIAL_SHAPE` in a precision, on one row and on many; None where the CPU can't do it."""
+def trial_seconds(precision: str, rows: int) -> float | None:
+    """Times a linear layer of `TRIAL_SHAPE` in a precision, on so many rows; None where the CPU can't do it."""
     layer = nn.Linear(*TRIAL_SHAPE, bias=False)
     try:
         layer = layer if precision == "float32" else LAYERS[precision](layer)
         with torch.inference_mode():
-            return sum(best_time(layer, torch.ones(rows, TRIAL_SHAPE[0])) for rows in TRIAL_ROWS)
+            return best_time(layer, torch.ones(rows, TRIAL_SHAPE[0]))
     except (RuntimeError, KeyError):  # the CPU, or this build of torch, lacks it
         return None
 

@@ -53,7 +53,7 @@ class VoiceQAPipeline(Pipeline):
             may say its `languages`, and whether it `clones`, and have a `stream` that gives the waveform in pieces.
         dtype: the dtype of the weights; "auto" or None is the one that they were saved in.
         precision: in which the models compute: "auto" is what is fastest here, or what `dtype` says; "float32",
-            "bfloat16", "float16" and "int8" force one. What is saved stays as it was.
+            "bfloat16", "float16", "int8" and "mixed" force one. What is saved stays as it was.
         llm_device, tts_device: where a part computes; None is the pipeline's `device`.
         llm_model_kwargs: for the LLM's `from_pretrained`: `quantization_config`, `attn_implementation` ... What
             `pipeline(model_kwargs=)` and `device_map=` say is taken for the LLM as well, where this doesn't say

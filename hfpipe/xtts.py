@@ -81,7 +81,7 @@ class XTTS:
             token: for a private repo on the Hub.
             device: where to compute; the CPU by default.
             dtype: with `precision="auto"`, float32 asks for that precision; on a GPU so do float16 and bfloat16.
-            precision: how the language model multiplies: "float32", "int8" or "bfloat16" on a CPU, "float16",
+            precision: how the language model multiplies: "float32", "int8", "bfloat16" or "mixed" on a CPU, "float16",
                 "bfloat16" or "float32" on a GPU; "auto" is what is fastest there.
 
         Raises:

@@ -11,7 +11,7 @@ from torch import nn
 
 from .cancel import check
 from .int8 import Int8Linear
-from .precision import BFloat16Linear, Conv1D
+from .precision import LAYERS, Conv1D
 from .xtts_steps import Steps, normalise
 
 PREFIX_TOKEN = 1  # coqui has it in the place of the prompt, so it counts as said (coqui-tts 0.28, compute_embeddings)
@@ -47,7 +47,7 @@ class Decoder:
 
     Args:
         gpt: coqui's `GPT` module, on the CPU; its parameters are read, never changed.
-        precision: "float32", "int8", "bfloat16" or "float16".
+        precision: "float32", "int8", "mixed", "bfloat16" or "float16".
         device: where to compute.
     """
 
@@ -56,12 +56,12 @@ class Decoder:
         on_cpu = self.device.type == "cpu"
         self.dtype = torch.float32 if on_cpu else getattr(torch, precision)
         kind = precision if on_cpu else "float32"
-        self.is_int8 = kind == "int8"
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # rounding and packing take a core each
             self.blocks = list(pool.map(lambda block: _Block(block, kind, self.device, self.dtype), gpt.gpt.h))
         self.norm_blocks = _Norm(gpt.gpt.ln_f, self.device, self.dtype)
         self.final_norm = _Norm(gpt.final_norm, self.device, self.dtype)
         self.head = _linear(gpt.mel_head, kind, self.device, self.dtype)
+        self.has_int8 = isinstance(self.head, Int8Linear)
         tables = (gpt.text_embedding, gpt.text_pos_embedding.emb, gpt.mel_embedding, gpt.mel_pos_embedding.emb)
         self.text, self.text_positions, self.audio, self.audio_positions = (
             table.weight.detach().to(self.device, self.dtype) for table in tables
@@ -179,7 +179,7 @@ class _Batch:
         self.tokens = torch.zeros(rows, dtype=torch.long, device=device)
         self.latents = torch.zeros(rows, decoder.channels, device=device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self.steps = Steps(decoder.blocks, self.cache) if decoder.is_int8 else None
+        self.steps = Steps(decoder.blocks, self.cache) if decoder.has_int8 else None
 
     def begin(self, prompts: list[torch.Tensor], voices: list[torch.Tensor], min_new_tokens: int) -> None:
         """Fills the cache with voices and prompts, and draws each row's first token."""
@@ -316,10 +316,8 @@ def draw(logits: torch.Tensor, said: torch.Tensor, sampling: Sampling) -> torch.
 
 def _linear(layer: nn.Linear | Conv1D, precision: str, device, dtype):
     """Gives a linear layer in a precision, without changing the one that it is made from."""
-    if precision == "int8":
-        return Int8Linear(layer)
-    if precision == "bfloat16":
-        return BFloat16Linear(layer)
+    if precision in LAYERS:
+        return LAYERS[precision](layer)
     weight = layer.weight.detach().to(device, dtype)
     bias = None if layer.bias is None else layer.bias.detach().to(device, dtype)
     if isinstance(layer, Conv1D):

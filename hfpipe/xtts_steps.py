@@ -2,8 +2,9 @@
 
 import numpy as np
 import torch
+from numba import prange
 
-from .int8 import compiled
+from .int8 import compiled, share
 
 
 class Steps:
@@ -38,7 +39,7 @@ class Steps:
         for block, keys, values in self.blocks:
             block.norm_1.write(rows, self.normed)
             block.attend.multiply(self.normed, self.joined)
-            _attend(self.joined, keys, values, first, position, self.mixed)
+            share(_attend, self.joined, keys, values, first, position, self.mixed)
             block.project.multiply(self.mixed, self.added)
             rows += self.added
             block.norm_2.write(rows, self.normed)
@@ -64,13 +65,15 @@ def normalise(rows, weight, bias, epsilon, outputs):
             outputs[r, j] = (row[j] - mean) * scale * weight[j] + bias[j]
 
 
-@compiled()
-def _attend(joined, keys, values, first, position, mixed):
+@compiled(parallel=True)
+def _attend(joined, keys, values, first, position, mixed, parts):
     """Caches the keys and values of joined (rows, 3 × channels), and mixes the values by what the queries look at."""
     rows, heads, _, size = keys.shape
-    channels, shares = heads * size, np.empty(position + 1, np.float32)
-    for r in range(rows):
-        for h in range(heads):
+    channels = heads * size
+    for part in prange(parts):
+        shares = np.empty(position + 1, np.float32)
+        for task in range(part * rows * heads // parts, (part + 1) * rows * heads // parts):
+            r, h = task // heads, task % heads
             mine, seen = slice(h * size, (h + 1) * size), slice(first[r], position + 1)
             keys[r, h, position] = joined[r, channels : 2 * channels][mine]
             values[r, h, position] = joined[r, 2 * channels :][mine]

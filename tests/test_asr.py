@@ -13,10 +13,10 @@ import hfpipe
 from hfpipe import asr as hearing
 from hfpipe.asr import decode, encode, prepare_whisper, repeats_itself, transcribe
 from hfpipe.audio import load_question
-from hfpipe.precision import ON_CPU, resolve_precision, trial_seconds
+from hfpipe.precision import available_on_cpu, resolve_precision
 
 SPANISH = {"generate_kwargs": {"task": "transcribe", "language": "es", "num_beams": 1}}
-AVAILABLE = [precision for precision in ON_CPU if trial_seconds(precision) is not None]
+AVAILABLE = available_on_cpu()
 
 
 @pytest.fixture(scope="module")

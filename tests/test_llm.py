@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConf
 from hfpipe.answer import default_system_prompt
 from hfpipe.int8 import Int8Linear
 from hfpipe.llm import LLM
-from hfpipe.precision import ON_CPU, trial_seconds
+from hfpipe.precision import available_on_cpu
 
-AVAILABLE = [precision for precision in ON_CPU if trial_seconds(precision) is not None]
+AVAILABLE = available_on_cpu()
 
 GEMMA_2 = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"

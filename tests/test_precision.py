@@ -6,16 +6,25 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2Model
 from transformers.pytorch_utils import Conv1D
 
-from hfpipe.precision import ON_CPU, convert_linears, resolve_precision, trial_seconds, widen_rest
+from hfpipe.int8 import Int8Linear
+from hfpipe.precision import (
+    ON_CPU,
+    MixedLinear,
+    available_on_cpu,
+    convert_linears,
+    resolve_precision,
+    widen_rest,
+)
 
-AVAILABLE = [precision for precision in ON_CPU if trial_seconds(precision) is not None]
+AVAILABLE = available_on_cpu()
 
 
-def test_sixteen_bit_weights_stay_and_what_lies_between_is_float32(tiny_chat):
+@pytest.mark.parametrize("precision", ["int8", "mixed"])
+def test_sixteen_bit_weights_stay_and_what_lies_between_is_float32(precision, tiny_chat):
     model = AutoModelForCausalLM.from_pretrained(tiny_chat)
     tokens = torch.arange(9)[None]
     expected = model(tokens).logits
-    widen_rest(convert_linears(model.bfloat16(), "int8"))
+    widen_rest(convert_linears(model.bfloat16(), precision))
     assert model.lm_head.weight.dtype == model.get_input_embeddings().weight.dtype == torch.bfloat16
     assert model.model.norm.weight.dtype == torch.float32
     found = model(tokens).logits
@@ -51,5 +60,28 @@ def test_what_a_device_cannot_do_is_refused():
         resolve_precision("int4", "cpu")
     with pytest.raises(ValueError, match="can't be had on this CPU"):
         resolve_precision("float16", "cpu")
-    with pytest.raises(ValueError, match="int8' is for the CPU"):
-        resolve_precision("int8", "meta")
+    for precision in ("int8", "mixed"):
+        with pytest.raises(ValueError, match=f"{precision}' is for the CPU"):
+            resolve_precision(precision, "meta")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_mixed_layers_multiply_few_rows_by_int8_and_many_by_bfloat16(turned):
+    torch.manual_seed(0)
+    layer = Conv1D(5, 64) if turned else nn.Linear(64, 5)
+    mixed, int8 = MixedLinear(layer), Int8Linear(layer)
+    weight = layer.weight.t() if turned else layer.weight
+    for shape in [(1, 64), (2, 1, 64), (3, 64), (2, 2, 64), (0, 64)]:
+        x = torch.randn(shape)
+        found = mixed(x)
+        if x.numel() <= 2 * 64:
+            assert torch.equal(found, int8(x))
+        else:
+            assert found.dtype == torch.float32
+            expected = nn.functional.linear(x.bfloat16().float(), weight.bfloat16().float(), layer.bias)
+            torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+
+
+def test_mixed_layers_share_weights_that_are_bfloat16_already():
+    layer = nn.Linear(8, 4).bfloat16()
+    assert MixedLinear(layer)._narrow.data_ptr() == layer.weight.data_ptr()
