@@ -20,7 +20,7 @@ from hfpipe.cache import cache_folder
 from hfpipe.precision import resolve_precision
 from hfpipe.xtts import XTTS
 from hfpipe.xtts_checkpoint import CONFIG, COQUI_SPEAKERS, COQUI_WEIGHTS, VOCABULARY, quietly
-from hfpipe.xtts_gpt import Sampling
+from hfpipe.xtts_gpt import Sampling, _Batch
 
 TEXT = "La capital de Francia es París, y tiene algo más de dos millones de habitantes."
 TOKENS = 60  # audio tokens: 2.78 s
@@ -138,6 +138,19 @@ def load_row(folder: Path, repeats: int) -> Row:
     return Row(name, median(seconds["ours"]), median(seconds["coqui"]), "s")
 
 
+def states_of(xtts: XTTS, latents, text, tokens) -> torch.Tensor:
+    """Gives the latents (tokens, channels) of a prompt and of the steps that are told to have drawn these tokens."""
+    prefix = xtts._read_prefix(latents)
+    batch = _Batch(xtts._decoder, 1, prefix.shape[3] + len(text) + 3 + len(tokens), Sampling())
+    batch.begin([xtts._decoder._embed_text(text)], [prefix], len(tokens))
+    states = [batch.latents.clone()]
+    for token in tokens[:-1]:
+        batch.tokens.fill_(token)
+        batch.advance()
+        states.append(batch.latents.clone())
+    return torch.cat(states)
+
+
 def compare_precisions(ours: XTTS, exact: XTTS) -> str:
     """Tells how far a precision is from float32 when both are given the same audio tokens."""
     latents, embedding = exact._find_voice(None, None)
@@ -147,12 +160,9 @@ def compare_precisions(ours: XTTS, exact: XTTS) -> str:
     tokens = torch.cat([drawn for _, drawn, _ in steps])
     likeliest, mels = [], []
     for each in (ours, exact):
-        decoder = each._decoder
-        said = decoder.audio[tokens[:-1]] + decoder.audio_positions[1:TOKENS]
-        prompt = torch.cat([latents[0], decoder._embed_text(text), said])[None]
         with torch.inference_mode():
-            states = decoder.final_norm(decoder.forward(prompt, decoder.new_cache(1, prompt.shape[1]), 0)[0, -TOKENS:])
-            likeliest.append(decoder.head(states).argmax(dim=-1))
+            states = states_of(each, latents, text, tokens)
+            likeliest.append(each._decoder.head(states).argmax(dim=-1))
         sound = each._vocoder(states, embedding).numpy()
         mels.append(librosa.power_to_db(librosa.feature.melspectrogram(y=sound, sr=each.sampling_rate)))
     same, distance = (likeliest[0] == likeliest[1]).float().mean(), np.abs(mels[0] - mels[1]).mean()

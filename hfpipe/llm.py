@@ -53,6 +53,7 @@ class LLM:
         self.model = watch(model.eval())
         self.tokenizer = tokenizer
         self.stored_dtype = stored_dtype or model.dtype
+        self._keeps = _keeps_all(model)
         self._kept = None  # tokens of the last prompt and answer, and their keys and values
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -202,15 +203,14 @@ class LLM:
         options = {"pad_token_id": self.tokenizer.pad_token_id, **options}
         prompt = inputs["input_ids"]
         beams = self.model.generation_config.num_beams or 1
-        if self.model.config.is_encoder_decoder or len(prompt) > 1 or beams > 1 or options.keys() - REUSING:
+        if not self._keeps or len(prompt) > 1 or beams > 1 or options.keys() - REUSING:
             return self.model.generate(**inputs, **options)
-        reused = {}
-        if self._kept is not None:
-            cache = _crop(*self._kept, prompt[0])
-            reused = {"past_key_values": cache} if cache is not None else {}
-        output = self.model.generate(**inputs, **options, **reused, return_dict_in_generate=True)
+        # Layers that see a window of tokens are kept whole too: transformers hides from them what lies before it, and
+        # what has left a window could not be had back.
+        cache = _crop(*self._kept, prompt[0]) if self._kept is not None else DynamicCache()
+        output = self.model.generate(**inputs, **options, past_key_values=cache, return_dict_in_generate=True)
         cache = output.past_key_values
-        self._kept = (output.sequences[0, : cache.get_seq_length()], cache) if _is_croppable(cache) else None
+        self._kept = output.sequences[0, : cache.get_seq_length()], cache
         return output.sequences
 
     def _read(self, questions: list[str], system_prompt: str, history: list, language: str):
@@ -294,17 +294,16 @@ def _compute_in(model, precision: str, device: torch.device, is_asked: bool):
     return widen_rest(convert_linears(model, precision))
 
 
-def _is_croppable(cache) -> bool:
-    """Tells whether a cache holds all keys and values of one sequence, so that any end of it can be cut off."""
-    return type(cache) is DynamicCache and all(
-        type(layer) is DynamicLayer
-        or (type(layer) is DynamicSlidingWindowLayer and layer.get_seq_length() < layer.sliding_window)
-        for layer in cache.layers
-    )
+def _keeps_all(model) -> bool:
+    """Tells whether a model's cache can hold the keys and values of all tokens, so that any end can be cut off."""
+    if model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
+        return False
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
-def _crop(tokens: torch.Tensor, cache: DynamicCache, prompt: torch.Tensor) -> DynamicCache | None:
-    """Gives the keys and values of the tokens that a prompt shares with the kept ones; None where there are none.
+def _crop(tokens: torch.Tensor, cache: DynamicCache, prompt: torch.Tensor) -> DynamicCache:
+    """Gives the keys and values of the tokens that a prompt shares with the kept ones.
 
     The prompt's last token is left to be read: what follows it is asked for.
     """
@@ -312,7 +311,7 @@ def _crop(tokens: torch.Tensor, cache: DynamicCache, prompt: torch.Tensor) -> Dy
     differ = (tokens[:length] != prompt[:length]).nonzero()
     shared = int(differ[0]) if len(differ) else length
     if shared == 0:
-        return None
+        return DynamicCache()
     cache = copy.copy(cache)
     cache.layers = [copy.copy(layer) for layer in cache.layers]
     cache.crop(shared - len(tokens))

@@ -179,14 +179,14 @@ def calls(llm):
 
 def test_answers_are_the_same_with_and_without_what_was_kept(llm, monkeypatch):
     kept = list(calls(llm))
-    monkeypatch.setattr("hfpipe.llm._is_croppable", lambda cache: False)
+    monkeypatch.setattr(llm, "_keeps", False)
     llm._kept = None
     assert kept == list(calls(llm)) and llm._kept is None
 
 
 @pytest.mark.parametrize("kind", ["sliding", "hybrid"])
-def test_a_window_of_attention_is_kept_while_nothing_has_left_it(tmp_path, tiny_chat, kind):
-    """Gemma 3's layers see the last tokens alone; what has left them can't be read back."""
+def test_a_long_history_is_read_once_by_layers_that_see_a_window_of_it(tiny_chat, monkeypatch, kind):
+    """Most of Gemma 3's layers see the last 512 tokens alone."""
     tokenizer = LLM.from_pretrained(tiny_chat).tokenizer
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1}
@@ -199,16 +199,18 @@ def test_a_window_of_attention_is_kept_while_nothing_has_left_it(tmp_path, tiny_
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     llm = LLM(model, tokenizer)
     short, long = "¿Qué hora es?", "a" * 400
-    questions = [short, short + " Di.", long, long + "b", short, long]
-    fresh = []
-    for question in questions:
-        llm._kept = None
-        fresh.append(llm(question, max_new_tokens=8))
-    kept = []
-    for question in questions:
-        kept.append(llm(question, max_new_tokens=8))
-        assert (llm._kept is None) == (question.startswith(long))
-    assert kept == fresh
+    questions = [short, short + " Di.", long, long + "b", long + "b", short, long]
+    read = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    kept = [llm(question, max_new_tokens=8) for question in questions]
+    longest = max(read)
+    assert longest > config.sliding_window
+    read.clear()
+    assert llm(long + "c", max_new_tokens=8) and max(read) < 50
+    monkeypatch.setattr(llm, "_keeps", False)
+    assert kept == [llm(question, max_new_tokens=8) for question in questions]
 
 
 def test_a_prompt_that_begins_like_the_last_is_read_from_where_it_differs(tiny_chat):
