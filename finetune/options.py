@@ -10,6 +10,7 @@ import yaml
 METHODS = ("full", "frozen-encoder", "lora")
 TRACKERS = ("tensorboard", "wandb", "none")
 EXPORTS = ("ct2",)
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 # Peak learning rates of full fine-tunings by d_model: the cards of zuazo/whisper-{tiny,base,small,large-v2}-es.
 LEARNING_RATES = {384: 3.75e-5, 512: 2.5e-5, 768: 1e-5, 1024: 1e-5, 1280: 1e-5}
@@ -57,6 +58,7 @@ class Options:
     patience: int = _option(3, "Stop after so many validations without a better word error rate.")
     drop_contradicted: bool = _option(False, "Drop the rows that MODEL's own transcript contradicts.")
     preprocess: int = _option(0, "Make the features once, in shards of so many rows in OUT; 0 makes them each time.")
+    precision: str = _option("auto", "float32, bfloat16, float16 (GPU), or auto: what is fastest here.")
     checkpointing: bool = _option(False, "Compute activations twice instead of keeping them: slower, less memory.")
     other: str | None = _option(None, "CSV:CODE of another language, to see whether it is forgotten.")
     long: str | None = _option(None, "CSV of audio over 30 s, to see whether long audio still works.")
@@ -69,7 +71,8 @@ class Options:
     def __post_init__(self):
         if not self.train:
             raise ValueError("there is nothing to train on: give a CSV of audio,sentence.")
-        for name, valid in (("method", METHODS), ("log_to", TRACKERS), ("export", (None, *EXPORTS))):
+        valid_values = {"method": METHODS, "log_to": TRACKERS, "export": (None, *EXPORTS), "precision": PRECISIONS}
+        for name, valid in valid_values.items():
             if (value := getattr(self, name)) not in valid:
                 raise ValueError(f"{flag(name)} is {value!r}; valid is {', '.join(map(str, filter(None, valid)))}.")
         for name in ("batch_size", "accumulate", "epochs", "lora_rank", "lora_alpha", "patience"):

@@ -11,6 +11,8 @@ import torch
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
+from hfpipe.precision import fastest_for_prompts
+
 from .collate import IGNORED, Course
 from .options import Options
 
@@ -93,12 +95,13 @@ def arguments(options: Options, width: int, steps: int, evaluate_every: int) -> 
 
     Raises:
         ImportError: what was asked to draw the curves isn't installed.
+        ValueError: a precision that this machine doesn't train in.
     """
     if options.log_to != "none" and importlib.util.find_spec(options.log_to) is None:
         extra = "'hfpipe[finetune]'" if options.log_to == "tensorboard" else options.log_to
         raise ImportError(f"--log-to {options.log_to} needs a package: pip install {extra}, or give --log-to none.")
     on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    precision = training_precision(options.precision, on_gpu)
     if options.log_to == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(options.out, "tensorboard"))
     choose = options.validation_share > 0
@@ -110,8 +113,8 @@ def arguments(options: Options, width: int, steps: int, evaluate_every: int) -> 
         learning_rate=options.peak_learning_rate(width),
         warmup_steps=max(1, round(options.warmup * steps)) if options.warmup else 0,
         optim="adamw_torch_fused",
-        bf16=bf16,
-        fp16=on_gpu and not bf16,
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
         use_cpu=not on_gpu,
         activation_checkpointing=options.checkpointing,
         eval_strategy="steps" if choose else "no",
@@ -130,6 +133,23 @@ def arguments(options: Options, width: int, steps: int, evaluate_every: int) -> 
         seed=options.seed,
         data_seed=options.seed,
     )
+
+
+def training_precision(precision: str, on_gpu: bool) -> str:
+    """Says in which precision a step multiplies: the one asked for, or for "auto" what is fastest here.
+
+    The weights, the loss and the optimiser stay float32.
+
+    Raises:
+        ValueError: float16 without a GPU, whose small gradients would be lost unseen.
+    """
+    if precision == "auto" and on_gpu:
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if precision == "auto":
+        return fastest_for_prompts()
+    if precision == "float16" and not on_gpu:
+        raise ValueError("--precision float16 needs a GPU; give bfloat16, float32 or auto.")
+    return precision
 
 
 class Patience(EarlyStoppingCallback):

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import math
 import zlib
 from collections.abc import Iterator
 
@@ -14,7 +13,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 from transformers.utils import logging
 
 from .audio import SAMPLING_RATE, NoSpeech
-from .precision import PROMPT_ROWS, convert_linears, resolve_precision, trial_seconds
+from .precision import convert_linears, fastest_for_prompts, resolve_precision
 
 FULL_WINDOW = 30  # seconds that Whisper was trained to hear at once
 SHORT_WINDOWS = (5, 8, 10, 15, 20)  # seconds
@@ -52,10 +51,7 @@ def prepare_whisper(model, precision: str = "auto") -> None:
     if getattr(model, "hf_quantizer", None) or hasattr(model, "hf_device_map"):
         return
     if model.device.type == "cpu":
-        encoder = resolved
-        if precision == "auto":
-            encoder = min(("float32", "bfloat16"), key=lambda each: trial_seconds(each, PROMPT_ROWS) or math.inf)
-        convert_linears(model.get_encoder(), encoder)
+        convert_linears(model.get_encoder(), fastest_for_prompts() if precision == "auto" else resolved)
         convert_linears(model.get_decoder(), resolved)
         model.proj_out = convert_linears(torch.nn.Sequential(model.proj_out), resolved)[0]
     elif precision != "auto":

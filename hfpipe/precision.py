@@ -1,6 +1,7 @@
 """Choose how this machine multiplies fastest, and put a model's linear layers into that form."""
 
 import functools
+import math
 import time
 
 import torch
@@ -102,6 +103,11 @@ def fastest_on_cpu() -> str:
         return trial_seconds(precision, PROMPT_ROWS) + STEPS * trial_seconds(precision, STEP_ROWS)
 
     return min(available_on_cpu(), key=answer_seconds)
+
+
+def fastest_for_prompts() -> str:
+    """Gives the faster one of float32 and bfloat16 on this CPU for many rows at once."""
+    return min(("float32", "bfloat16"), key=lambda each: trial_seconds(each, PROMPT_ROWS) or math.inf)
 
 
 def available_on_cpu() -> list[str]:

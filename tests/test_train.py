@@ -34,9 +34,11 @@ from finetune.trainer import (
     explain_out_of_memory,
     keep_share,
     last_whole_checkpoint,
+    training_precision,
     with_lora,
 )
 from finetune.whisper import load_whisper, locate, transcribe
+from hfpipe.precision import fastest_for_prompts
 
 SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
 ROOT = Path(__file__).parent.parent
@@ -70,10 +72,10 @@ def weights(folder):
     return load_file(Path(folder) / "model.safetensors")
 
 
-def one_step(tables, tiny_whisper, out, batch_size, accumulate, method="full"):
+def one_step(tables, tiny_whisper, out, batch_size, accumulate, method="full", precision="float32"):
     given = Options(
         **options(tables, tiny_whisper, out, batch_size=batch_size, accumulate=accumulate, max_steps=2, method=method,
-                  validation_share=0.0, learning_rate=1e-2, lora_dropout=0.0)
+                  validation_share=0.0, learning_rate=1e-2, lora_dropout=0.0, precision=precision)
     )  # fmt: skip
     whisper, processor = load_whisper(tiny_whisper)
     sets = prepare(given, whisper, processor, lambda text: None)
@@ -91,6 +93,22 @@ def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables,
         assert parts[1] == pytest.approx(whole[1], rel=1e-2)
         for name, tensor in whole[2].items():
             torch.testing.assert_close(parts[2][name], tensor, atol=2e-3, rtol=0, msg=name)
+
+
+def test_bfloat16_learns_nearly_the_same_into_float32_weights(tables, tiny_whisper, tmp_path):
+    exact, rounded = (one_step(tables, tiny_whisper, tmp_path / p, 8, 1, precision=p) for p in ("float32", "bfloat16"))
+    assert rounded[0] != exact[0] and rounded[0] == pytest.approx(exact[0], rel=1e-2)
+    assert rounded[1] == pytest.approx(exact[1], rel=0.1)
+    assert all(tensor.dtype == torch.float32 for tensor in rounded[2].values() if tensor.is_floating_point())
+
+
+def test_the_precision_is_what_this_machine_is_fastest_in_or_what_was_asked_for():
+    assert training_precision("auto", on_gpu=False) == fastest_for_prompts()
+    assert training_precision("bfloat16", on_gpu=False) == training_precision("bfloat16", on_gpu=True) == "bfloat16"
+    with pytest.raises(ValueError, match="--precision float16 needs a GPU"):
+        training_precision("float16", on_gpu=False)
+    with pytest.raises(ValueError, match="--precision is 'int8'; valid is auto, float32"):
+        Options(train="t.csv", precision="int8")
 
 
 def test_one_batch_can_be_overfitted(tables, tiny_whisper, tmp_path):
@@ -282,7 +300,7 @@ def test_killed_and_resumed_it_ends_as_if_unbroken(tables, tiny_whisper, tmp_pat
 
 
 def test_two_processes_learn_what_one_learns(tables, tiny_whisper, tmp_path):
-    common = {"validation_share": 0.25, "max_steps": 3, "learning_rate": 1e-2}
+    common = {"validation_share": 0.25, "max_steps": 3, "learning_rate": 1e-2, "precision": "float32"}
     one = train_whisper(**options(tables, tiny_whisper, tmp_path / "one", **common))
     (tmp_path / "two.yaml").write_text(
         "\n".join(
