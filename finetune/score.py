@@ -55,6 +55,11 @@ def interval(counts: list[Counts], seed: int = 0) -> tuple[float, float]:
     return tuple(np.percentile(_resampled(counts, _draws(len(counts), seed)), INTERVAL).tolist())
 
 
+def standard_error(counts: list[Counts], seed: int = 0) -> float:
+    """Gives the standard error of the rate in points, by the same resamplings."""
+    return float(_resampled(counts, _draws(len(counts), seed)).std())
+
+
 def improvement(before: list[Counts], after: list[Counts], seed: int = 0) -> dict:
     """Compares two transcripts of the same utterances: points of the rate gained, and their 95 % interval.
 

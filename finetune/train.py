@@ -19,7 +19,7 @@ from .normalise import normaliser
 from .options import Options, remember
 from .prepare import Sets, prepare
 from .report import make_report, write_json, write_report
-from .score import normalised_counts, total
+from .score import normalised_counts, standard_error, total
 from .trainer import (
     Patience,
     WhisperTrainer,
@@ -130,9 +130,10 @@ def run(options: Options, whisper, processor, sets: Sets, say: Callable[[str], N
         seconds = [row.seconds for row in sets.train]
         course = Course(seconds, rows_per_step, steps, options.seed, options.share_of_full_windows())
 
-    def validate() -> float:
+    def validate() -> tuple[float, float]:
         heard = hear_rows(whisper, processor, sets.validation, options.language, batch_size=options.batch_size)
-        return total(normalised_counts(sets.validation, heard, normaliser(options.language))).rate
+        counts = normalised_counts(sets.validation, heard, normaliser(options.language))
+        return total(counts).rate, standard_error(counts)
 
     trainer = WhisperTrainer(
         model=learner,

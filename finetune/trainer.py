@@ -29,10 +29,10 @@ class WhisperTrainer(Seq2SeqTrainer):
 
     Args:
         course: the draws of the whole training; None where the dataset is a stream.
-        validate: gives the word error rate, in percent, of the model as it is now.
+        validate: gives the word error rate, in percent, of the model as it is now, and its standard error.
     """
 
-    def __init__(self, *args, course: Course | None, validate: Callable[[], float], **kwargs):
+    def __init__(self, *args, course: Course | None, validate: Callable[[], tuple[float, float]], **kwargs):
         super().__init__(*args, compute_loss_func=loss_by_token, **kwargs)
         self.course = course
         self.validate = validate
@@ -42,19 +42,23 @@ class WhisperTrainer(Seq2SeqTrainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval", **options) -> dict:
         """Transcribes the validation rows, and logs their word error rate."""
-        metrics = {f"{metric_key_prefix}_wer": self.validate()}
+        rate, error = self.validate()
+        metrics = {f"{metric_key_prefix}_wer": rate, f"{metric_key_prefix}_wer_error": error}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _determine_best_metric(self, metrics, trial) -> bool:
-        """Takes the later of checkpoints with the same error rate, which has learned longer, for the best.
+        """Takes the last checkpoint within a standard error of the lowest rate for the best.
 
-        Not where it stops early: a run that is resumed after that takes one more step before it stops again.
+        A validation of some dozens of rows can't tell these apart, and the later has learned longer, at a lower rate
+        (the rule of one standard error: Breiman et al. 1984; Hastie et al., The Elements of Statistical Learning,
+        §7.10). Not where it stops early: a run that is resumed after that takes one more step before it stops again.
         """
         is_better = super()._determine_best_metric(metrics, trial)
         stops_early = self.control.should_training_stop and self.state.global_step < self.state.max_steps
-        if metrics["eval_wer"] == self.state.best_metric and not stops_early:
+        lowest = next(entry for entry in self.state.log_history if entry.get("eval_wer") == self.state.best_metric)
+        if metrics["eval_wer"] <= lowest["eval_wer"] + lowest["eval_wer_error"] and not stops_early:
             self.state.best_global_step = self.state.global_step
         return is_better
 

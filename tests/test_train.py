@@ -336,6 +336,29 @@ def test_of_equally_good_checkpoints_the_later_is_kept(tables, tiny_whisper, tmp
     assert state["best_model_checkpoint"].endswith("checkpoint-3")
 
 
+def test_the_last_checkpoint_within_a_standard_error_of_the_lowest_rate_is_kept(
+    tables, tiny_whisper, tmp_path, monkeypatch
+):
+    given = Options(**options(tables, tiny_whisper, tmp_path, max_steps=5, evaluate_every=1, validation_share=0.9))
+    whisper, processor = load_whisper(tiny_whisper)
+    sets = prepare(given, whisper, processor, lambda text: None)
+    rows = len(sets.validation)
+    assert rows > 8
+    wrong = iter([rows, 5, 4, 5, rows])
+
+    def hear(whisper, processor, asked, *_, **__):
+        right = asked[next(wrong) :]
+        return [row.sentence if row in right else "mal" for row in asked]
+
+    monkeypatch.setattr("finetune.train.hear_rows", hear)
+    history = run(given, whisper, processor, sets, lambda text: None)
+    rates = {entry["step"]: entry["eval_wer"] for entry in history if "eval_wer" in entry}
+    assert rates[3] < rates[4] == rates[2] < rates[5] == rates[1]
+    state = json.loads((tmp_path / "checkpoints" / "checkpoint-5" / "trainer_state.json").read_text())
+    assert state["best_metric"] == rates[3] and state["best_global_step"] == 4
+    assert (tmp_path / "checkpoints" / "checkpoint-4").is_dir()
+
+
 def test_a_checkpoint_that_was_not_finished_is_not_resumed(tmp_path):
     for step in (9, 10, 11):
         (tmp_path / f"checkpoint-{step}").mkdir()
