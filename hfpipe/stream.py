@@ -141,6 +141,7 @@ class Stream:
         event = next(self._events, None)
         if event is None:
             self._work.join()
+            self._leave.detach()  # or it would hold an error, whose traceback holds this stream, for ever
             if self._work.error is not None and not self._has_raised:
                 self._has_raised = True
                 raise self._work.error

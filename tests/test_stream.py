@@ -1,7 +1,9 @@
 """A stream gives a plain call's answer as it comes, can be stopped anywhere, and leaves no thread behind."""
 
+import contextlib
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -80,6 +82,17 @@ def test_an_error_ends_the_stream_and_names_its_stage(make, parts, stage, reason
     assert stream.result is None and list(stream) == []
     stream.cancel()
     assert stream.result is None
+
+
+def test_a_stream_that_failed_is_forgotten(make):
+    """Its error's traceback holds the stream, and nothing may hold the error."""
+    stream = make(Talker(fails_at=9)).stream(QUESTION)
+    with contextlib.suppress(RuntimeError):
+        list(stream)
+    work = weakref.ref(stream._work)
+    del stream
+    gc.collect()
+    assert work() is None
 
 
 def test_silence_is_refused_in_the_stage_that_hears(make):
