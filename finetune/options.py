@@ -58,7 +58,7 @@ class Options:
     patience: int = _option(3, "Stop after so many validations without a better word error rate.")
     drop_contradicted: bool = _option(False, "Drop the rows that MODEL's own transcript contradicts.")
     preprocess: int = _option(0, "Make the features once, in shards of so many rows in OUT; 0 makes them each time.")
-    precision: str = _option("auto", "float32, bfloat16, float16 (GPU), or auto: what is fastest here.")
+    precision: str = _option("auto", "float32, bfloat16, float16 (GPU), or auto: 16 bits with units for it.")
     checkpointing: bool = _option(False, "Compute activations twice instead of keeping them: slower, less memory.")
     other: str | None = _option(None, "CSV:CODE of another language, to see whether it is forgotten.")
     long: str | None = _option(None, "CSV of audio over 30 s, to see whether long audio still works.")

@@ -11,8 +11,6 @@ import torch
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
-from hfpipe.precision import fastest_for_prompts
-
 from .collate import IGNORED, Course
 from .options import Options
 
@@ -140,9 +138,10 @@ def arguments(options: Options, width: int, steps: int, evaluate_every: int) -> 
 
 
 def training_precision(precision: str, on_gpu: bool) -> str:
-    """Says in which precision a step multiplies: the one asked for, or for "auto" what is fastest here.
+    """Says in which precision a step multiplies: as asked for, or for "auto" in 16 bits where there are units for it.
 
-    The weights, the loss and the optimiser stay float32.
+    The weights, the loss and the optimiser stay float32. Nothing is timed: all processes of a training, and the one
+    that goes on with it on this machine, must come to the same.
 
     Raises:
         ValueError: float16 without a GPU, whose small gradients would be lost unseen.
@@ -150,7 +149,8 @@ def training_precision(precision: str, on_gpu: bool) -> str:
     if precision == "auto" and on_gpu:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     if precision == "auto":
-        return fastest_for_prompts()
+        has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bfloat16" if has_units else "float32"
     if precision == "float16" and not on_gpu:
         raise ValueError("--precision float16 needs a GPU; give bfloat16, float32 or auto.")
     return precision

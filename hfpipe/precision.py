@@ -84,7 +84,7 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
     if precision == "auto":
         has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         return "bfloat16" if has_bfloat16 else "float16" if device.type == "cuda" else "float32"
-    if device.type == "cpu" and precision not in available_on_cpu():
+    if device.type == "cpu" and precision != "float32" and precision not in available_on_cpu():
         raise ValueError(
             f"precision={precision!r} can't be had on this CPU; valid is {', '.join(available_on_cpu())} or 'auto'."
         )

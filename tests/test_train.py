@@ -38,7 +38,6 @@ from finetune.trainer import (
     with_lora,
 )
 from finetune.whisper import load_whisper, locate, transcribe
-from hfpipe.precision import fastest_for_prompts
 
 SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
 ROOT = Path(__file__).parent.parent
@@ -102,8 +101,14 @@ def test_bfloat16_learns_nearly_the_same_into_float32_weights(tables, tiny_whisp
     assert all(tensor.dtype == torch.float32 for tensor in rounded[2].values() if tensor.is_floating_point())
 
 
-def test_the_precision_is_what_this_machine_is_fastest_in_or_what_was_asked_for():
-    assert training_precision("auto", on_gpu=False) == fastest_for_prompts()
+@pytest.mark.parametrize("avx512, amx", [(False, False), (True, False), (False, True)])
+def test_the_precision_is_what_the_cpu_has_units_for(monkeypatch, avx512, amx):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    assert training_precision("auto", on_gpu=False) == ("bfloat16" if avx512 or amx else "float32")
+
+
+def test_a_precision_is_taken_as_asked_for_or_refused():
     assert training_precision("bfloat16", on_gpu=False) == training_precision("bfloat16", on_gpu=True) == "bfloat16"
     with pytest.raises(ValueError, match="--precision float16 needs a GPU"):
         training_precision("float16", on_gpu=False)
