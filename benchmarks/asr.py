@@ -29,9 +29,9 @@ import torch
 from transformers import pipeline
 from transformers.utils import logging
 
-from hfpipe.asr import prepare_whisper, transcribe
-from hfpipe.audio import SAMPLING_RATE
-from hfpipe.offline import WHISPER, WHISPER_CONFIG, WHISPER_TOKENIZER, read_source
+from hfpipe.offline.repo import WHISPER, WHISPER_CONFIG, WHISPER_TOKENIZER, read_source
+from hfpipe.pipeline.asr_whisper import prepare_whisper, transcribe
+from hfpipe.pipeline.audio import SAMPLING_RATE
 
 LANGUAGE = "es"
 LENGTHS = (2, 5, 10, 20, 30)  # seconds

@@ -17,9 +17,9 @@ from transformers import pipeline
 from xtts import TOKENS, make_checkpoint
 
 import hfpipe
-from hfpipe.answer import default_system_prompt
-from hfpipe.audio import load_question
-from hfpipe.xtts_checkpoint import CONFIG, COQUI_WEIGHTS, quietly
+from hfpipe.pipeline.audio import load_question
+from hfpipe.pipeline.llm_answer import default_system_prompt
+from hfpipe.pipeline.tts_xtts_checkpoint import CONFIG, COQUI_WEIGHTS, quietly
 
 QUESTION = Path(__file__).parent.parent / "examples" / "pregunta.wav"
 EXACT = {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}

@@ -20,8 +20,8 @@ import torch
 from transformers import pipeline
 from transformers.utils import logging
 
-from hfpipe.answer import default_system_prompt
-from hfpipe.llm import LLM
+from hfpipe.pipeline.llm_answer import default_system_prompt
+from hfpipe.pipeline.llm_local import LLM
 
 QUESTIONS = (
     "¿Cuál es la capital de Francia?",

@@ -24,9 +24,9 @@ from rich.table import Table  # noqa: E402
 
 import hfpipe  # noqa: E402
 from finetune.normalise import normaliser, strip_accents  # noqa: E402
-from hfpipe.asr import transcribe  # noqa: E402
-from hfpipe.audio import SAMPLING_RATE, resample  # noqa: E402
-from hfpipe.speakable import speakable  # noqa: E402
+from hfpipe.pipeline.asr_whisper import transcribe  # noqa: E402
+from hfpipe.pipeline.audio import SAMPLING_RATE, resample  # noqa: E402
+from hfpipe.pipeline.text_speakable import speakable  # noqa: E402
 
 SCENARIOS = Path(__file__).with_suffix(".yaml")
 MISHEARD = 0.25  # of the letters of what was said, which Whisper base may get wrong when it hears the voice again

@@ -15,7 +15,7 @@ from measure import Row, report
 from transformers import LogitsProcessor
 
 import hfpipe
-from hfpipe.audio import load_question
+from hfpipe.pipeline.audio import load_question
 
 QUESTION = Path(__file__).parent.parent / "examples" / "pregunta.wav"
 SENTENCES = (

@@ -16,11 +16,11 @@ import torch
 from measure import Row, interleaved, median, report
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from hfpipe.cache import cache_folder
-from hfpipe.precision import resolve_precision
-from hfpipe.xtts import XTTS
-from hfpipe.xtts_checkpoint import CONFIG, COQUI_SPEAKERS, COQUI_WEIGHTS, VOCABULARY, quietly
-from hfpipe.xtts_gpt import Sampling, _Batch
+from hfpipe.pipeline.cpu_precision import resolve_precision
+from hfpipe.pipeline.hub_cache import cache_folder
+from hfpipe.pipeline.tts_xtts import XTTS
+from hfpipe.pipeline.tts_xtts_checkpoint import CONFIG, COQUI_SPEAKERS, COQUI_WEIGHTS, VOCABULARY, quietly
+from hfpipe.pipeline.tts_xtts_gpt import Sampling, _Batch
 
 TEXT = "La capital de Francia es París, y tiene algo más de dos millones de habitantes."
 TOKENS = 60  # audio tokens: 2.78 s

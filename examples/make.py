@@ -5,9 +5,9 @@ Run it by hand, once: python examples/make.py. The same weights give the same fi
 
 from pathlib import Path
 
-from hfpipe.audio import write_wav
-from hfpipe.kokoro import Kokoro
-from hfpipe.offline import offline_repo
+from hfpipe.offline.repo import offline_repo
+from hfpipe.pipeline.audio import write_wav
+from hfpipe.pipeline.tts_kokoro import Kokoro
 
 HERE = Path(__file__).parent
 QUESTION = "¿Cuál es la capital de Francia?"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfpipe.audio import SAMPLING_RATE, load_audio, resample
+from hfpipe.pipeline.audio import SAMPLING_RATE, load_audio, resample
 
 from .data import Row, content
 

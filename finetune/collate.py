@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, Sampler
 from transformers import WhisperConfig, WhisperProcessor
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
-from hfpipe.audio import SAMPLING_RATE
+from hfpipe.pipeline.audio import SAMPLING_RATE
 
 from .data import Row, load
 from .whisper import FULL_WINDOW, PREFIX, features_of, window_for

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hfpipe.audio import SAMPLING_RATE, load_audio
+from hfpipe.pipeline.audio import SAMPLING_RATE, load_audio
 
 DELIMITERS = ",;|\t"
 AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "filename", "audio_path", "wav", "archivo", "ruta")

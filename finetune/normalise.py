@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from hfpipe.numerals import (
+from hfpipe.pipeline.text_numerals import (
     number_pattern,
     read_measures,
     read_money,

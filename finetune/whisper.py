@@ -18,7 +18,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 import hfpipe
-from hfpipe.asr import (
+from hfpipe.pipeline.asr_whisper import (
     FULL_WINDOW,
     MAX_TOKENS_PER_SECOND,
     POSITIONS_PER_SECOND,
@@ -28,9 +28,9 @@ from hfpipe.asr import (
     hear_long,
     repeats_itself,
 )
-from hfpipe.asr import MARGIN as HEARING_MARGIN
-from hfpipe.audio import SAMPLING_RATE
-from hfpipe.hub import check_reachable, split_revision
+from hfpipe.pipeline.asr_whisper import MARGIN as HEARING_MARGIN
+from hfpipe.pipeline.audio import SAMPLING_RATE
+from hfpipe.pipeline.hub_access import check_reachable, split_revision
 
 FRAMES_PER_SECOND = 2 * POSITIONS_PER_SECOND  # of the log-mel features; the encoder halves them
 MARGIN = 1.0  # seconds of silence, at least, that a short window leaves after the speech while a model learns
@@ -158,7 +158,7 @@ def transcribe(
 
 
 class Ears(NamedTuple):
-    """What hfpipe.asr asks of a speech recognition pipeline."""
+    """What `asr_whisper` asks of a speech recognition pipeline."""
 
     model: WhisperForConditionalGeneration
     tokenizer: PreTrainedTokenizerBase

@@ -17,18 +17,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _MODULES = {
     "load": "loading",
-    "offline_repo": "offline",
-    "VoiceQAPipeline": "voice_qa",
-    "Stream": "stream",
-    "Conversation": "conversation",
-    "Endpointer": "endpointer",
-    "LLM": "llm",
-    "RemoteLLM": "remote_llm",
-    "load_tts": "tts",
-    "TransformersTTS": "tts",
-    "XTTS": "xtts",
-    "Kokoro": "kokoro",
-    "record": "notebook",
+    "offline_repo": "offline.repo",
+    "VoiceQAPipeline": "pipeline.voice_qa",
+    "Stream": "pipeline.live_stream",
+    "Conversation": "pipeline.live_conversation",
+    "Endpointer": "pipeline.live_endpointer",
+    "LLM": "pipeline.llm_local",
+    "RemoteLLM": "pipeline.llm_remote",
+    "load_tts": "pipeline.tts_transformers",
+    "TransformersTTS": "pipeline.tts_transformers",
+    "XTTS": "pipeline.tts_xtts",
+    "Kokoro": "pipeline.tts_kokoro",
+    "record": "notebook.recorder",
 }
 __all__ = [*_MODULES, "__version__"]
 
@@ -40,10 +40,10 @@ def _register(pipelines):
     The class is named, not imported, as transformers names its own: our modules import transformers' pipelines, whose
     import runs this.
     """
-    from .hub import DEFAULT_WHISPER, DefaultModel
+    from .pipeline.hub_access import DEFAULT_WHISPER, DefaultModel
 
     pipelines.PIPELINE_REGISTRY.supported_tasks["voice-qa"] = {
-        "impl": f"{__name__}.voice_qa.VoiceQAPipeline",
+        "impl": f"{__name__}.pipeline.voice_qa.VoiceQAPipeline",
         "pt": (pipelines.AutoModelForSpeechSeq2Seq,),
         "default": DefaultModel(model=DEFAULT_WHISPER),
         "type": "multimodal",

@@ -5,9 +5,9 @@ import os
 from safetensors import SafetensorError
 from transformers import pipeline
 
-from .hub import check_reachable
-from .parts import explain_out_of_memory
-from .voice_qa import VoiceQAPipeline
+from .pipeline.hub_access import check_reachable
+from .pipeline.hub_parts import explain_out_of_memory
+from .pipeline.voice_qa import VoiceQAPipeline
 
 
 def load(model=None, **kwargs) -> VoiceQAPipeline:

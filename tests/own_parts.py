@@ -6,7 +6,7 @@ import time
 import numpy as np
 from conftest import EXAMPLES
 
-from hfpipe.cancel import check
+from hfpipe.pipeline.engine_cancel import check
 
 QUESTION = str(EXAMPLES / "pregunta.wav")
 ANSWER = (

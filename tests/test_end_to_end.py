@@ -16,8 +16,8 @@ from loopback_hub import LoopbackHub, child_environment, point_client_at
 from transformers import pipeline
 
 import hfpipe
-from hfpipe.asr import transcribe
-from hfpipe.audio import resample
+from hfpipe.pipeline.asr_whisper import transcribe
+from hfpipe.pipeline.audio import load_question, resample
 
 pytestmark = pytest.mark.offline
 
@@ -122,7 +122,7 @@ def test_a_question_over_half_a_minute_is_heard_to_its_end(pipe):
 
 def test_it_is_an_ordinary_whisper_repo(pipe):
     asr = pipeline("automatic-speech-recognition", model=hfpipe.offline_repo())
-    samples = hfpipe.audio.load_question(EXAMPLES / "pregunta.wav")
+    samples = load_question(EXAMPLES / "pregunta.wav")
     heard = asr(samples, generate_kwargs={"task": "transcribe", "language": "es"}, return_timestamps=True)
     assert words(heard["text"]) == words("¿Cuál es la capital de Francia?")
     assert heard["chunks"][0]["timestamp"][0] == 0.0

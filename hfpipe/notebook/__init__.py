@@ -1,0 +1,1 @@
+"""Record, play, plot and measure in a notebook."""

@@ -1,0 +1,1 @@
+"""Assemble the repo that needs no Hub."""

@@ -1,0 +1,272 @@
+"""Hear what is said, with the Whisper of transformers' stock speech recognition pipeline."""
+
+import contextlib
+import copy
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from transformers import AutomaticSpeechRecognitionPipeline, GenerationMixin, LogitsProcessor
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+from transformers.utils import logging
+
+from .audio import SAMPLING_RATE, NoSpeech
+from .cpu_precision import convert_linears, fastest_for_prompts, resolve_precision
+
+FULL_WINDOW = 30  # seconds that Whisper was trained to hear at once
+SHORT_WINDOWS = (5, 8, 10, 15, 20)  # seconds
+POSITIONS_PER_SECOND = 50  # of Whisper's encoder; its features have twice as many frames
+MARGIN = 128 / POSITIONS_PER_SECOND  # seconds of silence to leave after the speech (ggml-org/whisper.cpp#1855)
+
+# What a short window that went wrong looks like: it never stops, or says one thing over and over.
+MAX_TOKENS_PER_SECOND, SPARE_TOKENS = 8, 10  # speech has about 4
+MAX_COMPRESSION = 2.4  # compression_ratio_threshold of openai/whisper, transcribe.py
+
+# Whisper's own way with a stretch that repeats itself or that it is unsure of: it is drawn again, ever more freely
+# (Radford et al. 2022, §4.5; transformers compresses tokens, not letters, so its documentation's threshold is lower).
+DRAW_AGAIN = {
+    "temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    "compression_ratio_threshold": 1.35,
+    "logprob_threshold": -1.0,
+}
+
+
+def prepare_whisper(model, precision: str = "auto") -> None:
+    """Puts a Whisper's layers into the precision that its device computes in; its state dict stays as it was.
+
+    For "auto" the encoder takes the faster of float32 and bfloat16, and the decoder may take int8 weights too: int8
+    noise in the encoder costs words, while a decoder's time goes into reading its weights.
+
+    Args:
+        model: a `WhisperForConditionalGeneration`, changed in place. One that is quantised or spread over devices
+            stays as it is; so does, for "auto", one on a GPU.
+        precision: one of `PRECISIONS`.
+
+    Raises:
+        ValueError: no such precision, or not on this device.
+    """
+    resolved = resolve_precision(precision, model.device)
+    if getattr(model, "hf_quantizer", None) or hasattr(model, "hf_device_map"):
+        return
+    if model.device.type == "cpu":
+        convert_linears(model.get_encoder(), fastest_for_prompts() if precision == "auto" else resolved)
+        convert_linears(model.get_decoder(), resolved)
+        model.proj_out = convert_linears(torch.nn.Sequential(model.proj_out), resolved)[0]
+    elif precision != "auto":
+        model.to(getattr(torch, resolved))
+
+
+def language_code(language: str | None) -> str | None:
+    """Gives the code of a language named by code ("es", "es-MX") or in English ("Spanish"); None stays None.
+
+    Raises:
+        ValueError: Whisper knows no such language.
+    """
+    if language is None:
+        return None
+    name = str(language).lower()
+    code = TO_LANGUAGE_CODE.get(name, name.replace("_", "-").split("-")[0])
+    if code not in LANGUAGES:
+        raise ValueError(
+            f"language is {language!r}; valid is a code that Whisper knows, such as 'es', or None to detect."
+        )
+    return code
+
+
+def transcribe(
+    asr: AutomaticSpeechRecognitionPipeline, questions: list[np.ndarray], language: str | None
+) -> list[tuple[str, str]]:
+    """Turns spoken questions into text, and tells the language of each.
+
+    Most questions last a few seconds, and Whisper pads them to 30: here its encoder hears a shorter window where one
+    leaves a margin, and hears all 30 s only if the text then runs on or repeats itself. Longer questions are heard
+    30 s after 30 s, each from where the last sentence ended (Radford et al. 2022, §4.5).
+
+    Args:
+        asr: the stock pipeline around a Whisper.
+        questions: float32 waveforms of shape (samples,) at 16 kHz.
+        language: ISO 639-1 code, or None to detect it.
+
+    Returns:
+        For each question its text, and the code of its language.
+
+    Raises:
+        NoSpeech: no word was understood.
+        ValueError: the Whisper doesn't know the language.
+    """
+    seconds = max(map(len, questions)) / SAMPLING_RATE
+    if len(questions) > 1 and seconds > FULL_WINDOW:
+        return [transcribe(asr, [question], language)[0] for question in questions]
+    window = next((window for window in SHORT_WINDOWS if seconds + MARGIN <= window), FULL_WINDOW)
+    encoded = encode(asr, questions, window) if seconds <= FULL_WINDOW or language is None else None
+    languages = [language] * len(questions) if language else detect_languages(asr, encoded)
+    if seconds > FULL_WINDOW:
+        texts = [hear_long(asr, questions[0], languages[0])]
+    elif window == FULL_WINDOW:
+        texts = decode(asr, encoded, languages)[0]
+    else:
+        texts = _decode_with_care(asr, encoded, languages, questions, seconds)
+    if not all(texts):
+        raise NoSpeech("Whisper understood no word of the question. Record it again, nearer to the microphone.")
+    return list(zip(texts, languages, strict=True))
+
+
+def encode(asr: AutomaticSpeechRecognitionPipeline, questions: list[np.ndarray], window: int) -> BaseModelOutput:
+    """Encodes the first `window` seconds of each question; the states are (questions, 50 * window, d_model)."""
+    model = asr.model
+    features = asr.feature_extractor(
+        questions, sampling_rate=SAMPLING_RATE, max_length=window * SAMPLING_RATE, return_tensors="pt"
+    ).input_features
+    encoder = model.get_encoder()
+    if window != FULL_WINDOW:  # the same layers, with the first positions alone: transformers refuses other lengths
+        positions = window * POSITIONS_PER_SECOND
+        encoder = copy.copy(encoder)
+        encoder._modules = dict(encoder._modules)
+        encoder.config = copy.copy(encoder.config)
+        encoder.config.max_source_positions = positions
+        encoder.embed_positions = torch.nn.Embedding.from_pretrained(encoder.embed_positions.weight[:positions])
+    with torch.inference_mode():
+        return encoder(features.to(model.device, model.dtype))
+
+
+def detect_languages(asr: AutomaticSpeechRecognitionPipeline, encoded: BaseModelOutput) -> list[str]:
+    """Gives the ISO 639-1 code of the language that Whisper hears in each encoded question."""
+    if not asr.model.generation_config.is_multilingual:
+        return ["en"] * len(encoded.last_hidden_state)
+    tokens = asr.model.detect_language(encoder_outputs=encoded)
+    return [token.strip("<|>") for token in asr.tokenizer.convert_ids_to_tokens(tokens.tolist())]
+
+
+def decode(
+    asr: AutomaticSpeechRecognitionPipeline,
+    encoded: BaseModelOutput,
+    languages: list[str],
+    max_new_tokens: int | None = None,
+) -> tuple[list[str], list[bool]]:
+    """Writes down what was encoded, greedily: the stock pipeline's 5 beams take three times as long.
+
+    This is what Whisper's own `generate` does with audio of up to 30 s and no timestamps, without what that prepares
+    for more: each of its steps looked up all 50,000 tokens among the suppressed ones, which took a third of the time.
+
+    Args:
+        asr: the stock pipeline around a Whisper.
+        encoded: what `encode` gave.
+        languages: of each question.
+        max_new_tokens: None is as many as the Whisper has positions for.
+
+    Returns:
+        The texts; and for each whether it reached the limit before it ended.
+
+    Raises:
+        ValueError: the Whisper doesn't know the language.
+    """
+    model, config = asr.model, asr.model.generation_config
+    prompts = torch.tensor([_prompt(asr, language) for language in languages], device=model.device)
+    length = prompts.shape[1]
+    limit = model.config.max_target_positions
+    tokens = GenerationMixin.generate(
+        model,
+        encoder_outputs=encoded,
+        decoder_input_ids=prompts,
+        logits_processor=[Suppress(config.suppress_tokens, config.begin_suppress_tokens, length, model.device)],
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        max_length=limit if max_new_tokens is None else min(limit, length + max_new_tokens),
+        num_beams=1,
+        do_sample=False,
+    )[:, length:]
+    ends = torch.tensor(config.eos_token_id, device=tokens.device)
+    ran_on = (~torch.isin(tokens, ends).any(dim=1)).tolist()
+    return [text.strip() for text in asr.tokenizer.batch_decode(tokens, skip_special_tokens=True)], ran_on
+
+
+class Suppress(LogitsProcessor):
+    """Rules tokens out of a text, and some more of them as its first.
+
+    Args:
+        tokens, first: ids, or None.
+        length: tokens of the prompt.
+        device: of the logits.
+    """
+
+    def __init__(self, tokens: list[int] | None, first: list[int] | None, length: int, device):
+        self.tokens = torch.tensor(tokens or [], dtype=torch.long, device=device)
+        self.first = torch.tensor(first or [], dtype=torch.long, device=device)
+        self.length = length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Sets the logits (questions, vocabulary) of what is ruled out to minus infinity."""
+        scores = scores.index_fill(1, self.tokens, -torch.inf)
+        return scores.index_fill(1, self.first, -torch.inf) if input_ids.shape[1] == self.length else scores
+
+
+def repeats_itself(text: str) -> bool:
+    """Tells whether a text compresses so well that it must say one thing over and over."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) > MAX_COMPRESSION
+
+
+def _decode_with_care(asr, encoded, languages: list[str], questions: list[np.ndarray], seconds: float) -> list[str]:
+    """Writes down what a short window holds; hears in full those questions for which that went wrong."""
+    texts, ran_on = decode(asr, encoded, languages, SPARE_TOKENS + round(MAX_TOKENS_PER_SECOND * seconds))
+    wrong = [i for i, text in enumerate(texts) if ran_on[i] or repeats_itself(text)]
+    if wrong:
+        encoded = encode(asr, [questions[i] for i in wrong], FULL_WINDOW)
+        again, _ = decode(asr, encoded, [languages[i] for i in wrong])
+        for i, text in zip(wrong, again, strict=True):
+            texts[i] = text
+    return texts
+
+
+def _prompt(asr, language: str) -> list[int]:
+    """Gives the tokens that have Whisper write down a language, without timestamps."""
+    config = asr.model.generation_config
+    names = ["<|notimestamps|>"]
+    if config.is_multilingual:
+        # Whisper with neither language nor task degenerates into one repeated word, so both are always given.
+        names = [f"<|{language}|>", "<|transcribe|>", *names]
+    if names[0] not in asr.tokenizer.get_vocab():
+        known = sorted(name.strip("<|>") for name in config.lang_to_id)
+        raise ValueError(f"this Whisper doesn't know the language {language!r}; it knows {', '.join(known)}.")
+    return [config.decoder_start_token_id, *asr.tokenizer.convert_tokens_to_ids(names)]
+
+
+def hear_long(asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, language: str | None) -> str:
+    """Writes down audio of any length at 16 kHz, window after window, each from where the last sentence ended."""
+    model = asr.model
+    inputs = asr.feature_extractor(
+        samples,
+        sampling_rate=SAMPLING_RATE,
+        truncation=False,
+        padding="longest",
+        return_attention_mask=True,
+        return_tensors="pt",
+    )
+    # Without the task Whisper degenerates into one repeated word; a model of English alone takes neither.
+    said = {"task": "transcribe", "language": language} if model.generation_config.is_multilingual else {}
+    loudness = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of arguments that Whisper's own code sets
+    try:
+        with torch.inference_mode(), same_draws():
+            tokens = model.generate(
+                input_features=inputs.input_features.to(model.device, model.dtype),
+                attention_mask=inputs.attention_mask.to(model.device),
+                return_timestamps=True,  # by which it goes from window to window
+                num_beams=1,
+                return_dict_in_generate=False,
+                **DRAW_AGAIN,
+                **said,
+            )
+    finally:
+        logging.set_verbosity(loudness)
+    return asr.tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].strip()
+
+
+@contextlib.contextmanager
+def same_draws() -> Iterator[None]:
+    """Has what the block draws by chance be the same each time, and leaves torch's chances as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield

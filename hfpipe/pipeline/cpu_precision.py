@@ -1,0 +1,168 @@
+"""Choose how this machine multiplies fastest, and put a model's linear layers into that form."""
+
+import functools
+import math
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from .cpu_int8 import Int8Linear
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8", "mixed")
+ON_CPU = ("float32", "bfloat16", "int8", "mixed")
+TRIAL_SHAPE = (1024, 4096)  # of XTTS's largest layers
+STEP_ROWS, PROMPT_ROWS = 1, 64  # of inputs to a layer
+FEW_ROWS = 2  # as many as `Int8Linear` widens its weights for as they come
+STEPS = 30  # that follow a prompt in a short answer
+
+
+class BFloat16Linear(nn.Module):
+    """A linear layer that multiplies in bfloat16, its weights laid out once as oneDNN likes them.
+
+    Args:
+        layer: an `nn.Linear` or a `Conv1D`. Its parameters stay, so that the model saves as before, and aren't read.
+    """
+
+    def __init__(self, layer: nn.Linear | Conv1D):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        weight = layer.weight.detach().t() if isinstance(layer, Conv1D) else layer.weight.detach()
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous())
+        self._packed_bias = None if layer.bias is None else layer.bias.detach().bfloat16()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Maps (..., inputs) to (..., outputs), in the inputs' dtype."""
+        narrow = inputs.bfloat16()
+        outputs = torch.ops.mkldnn._linear_pointwise(narrow, self._packed, self._packed_bias, "none", [], "")
+        return outputs.to(inputs.dtype)
+
+
+class MixedLinear(Int8Linear):
+    """A linear layer that multiplies a row or two by int8 weights, and more by bfloat16 ones.
+
+    A decoding step waits for the weights to come from memory, a prompt for the multiplications, and some CPUs multiply
+    in bfloat16 several times as fast. Weights that are in bfloat16 already take no further memory.
+
+    Args:
+        layer: an `nn.Linear` or a `Conv1D`. Its parameters stay, so that the model saves as before.
+    """
+
+    def __init__(self, layer: nn.Linear | Conv1D):
+        super().__init__(layer)
+        weight = layer.weight.detach().bfloat16()
+        self._narrow = weight.t() if isinstance(layer, Conv1D) else weight
+        self._narrow_bias = None if layer.bias is None else layer.bias.detach().bfloat16()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Maps (..., inputs) to (..., outputs), in the inputs' dtype; there is no gradient."""
+        if inputs.numel() <= FEW_ROWS * inputs.shape[-1]:
+            return super().forward(inputs)
+        return F.linear(inputs.detach().bfloat16(), self._narrow, self._narrow_bias).to(inputs.dtype)
+
+
+LAYERS = {"int8": Int8Linear, "bfloat16": BFloat16Linear, "mixed": MixedLinear}
+
+
+def resolve_precision(precision: str, device: torch.device | str) -> str:
+    """Says in which precision to compute on a device: what was asked, or for "auto" what is fastest there.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        device: a torch device.
+
+    Raises:
+        ValueError: no such precision, or not on this device.
+    """
+    device = torch.device(device)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; valid is {', '.join(PRECISIONS)}.")
+    if precision == "auto" and device.type == "cpu":
+        return fastest_on_cpu()
+    if precision == "auto":
+        has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bfloat16" if has_bfloat16 else "float16" if device.type == "cuda" else "float32"
+    if device.type == "cpu" and precision != "float32" and precision not in available_on_cpu():
+        raise ValueError(
+            f"precision={precision!r} can't be had on this CPU; valid is {', '.join(available_on_cpu())} or 'auto'."
+        )
+    if device.type != "cpu" and precision in ("int8", "mixed"):
+        raise ValueError(
+            f"precision={precision!r} is for the CPU; on {device.type} give 'float16', 'bfloat16' or 'auto'."
+        )
+    return precision
+
+
+@functools.cache
+def fastest_on_cpu() -> str:
+    """Measures, once in a process, in some 100 ms, in which precision this CPU is fastest through prompt and steps."""
+
+    def answer_seconds(precision):
+        return trial_seconds(precision, PROMPT_ROWS) + STEPS * trial_seconds(precision, STEP_ROWS)
+
+    return min(available_on_cpu(), key=answer_seconds)
+
+
+def fastest_for_prompts() -> str:
+    """Gives the faster one of float32 and bfloat16 on this CPU for many rows at once."""
+    return min(("float32", "bfloat16"), key=lambda each: trial_seconds(each, PROMPT_ROWS) or math.inf)
+
+
+def available_on_cpu() -> list[str]:
+    """Gives the precisions in which this CPU, and this build of torch, can multiply."""
+    return [precision for precision in ON_CPU if trial_seconds(precision, STEP_ROWS) is not None]
+
+
+@functools.cache
+def trial_seconds(precision: str, rows: int) -> float | None:
+    """Times a linear layer of `TRIAL_SHAPE` in a precision, on so many rows; None where the CPU can't do it."""
+    layer = nn.Linear(*TRIAL_SHAPE, bias=False)
+    try:
+        layer = layer if precision == "float32" else LAYERS[precision](layer)
+        with torch.inference_mode():
+            return best_time(layer, torch.ones(rows, TRIAL_SHAPE[0]))
+    except (RuntimeError, KeyError):  # the CPU, or this build of torch, lacks it
+        return None
+
+
+def convert_linears(model: nn.Module, precision: str) -> nn.Module:
+    """Puts each linear layer of a model, transformers' `Conv1D` included, into a precision; returns the model.
+
+    Args:
+        model: on the CPU. It is changed in place; its state dict stays as it was.
+        precision: "float32" leaves it as it is.
+    """
+    if precision == "float32":
+        return model
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear | Conv1D):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, LAYERS[precision](module))
+    return model
+
+
+def widen_rest(model: nn.Module) -> nn.Module:
+    """Has what `convert_linears` left of a 16-bit model compute in float32; returns the model.
+
+    Embeddings stay as they are stored, being large, and what is looked up in them is widened.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.register_forward_hook(lambda module, inputs, output: output.float())
+        elif not isinstance(module, tuple(LAYERS.values())):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.float()
+    return model
+
+
+def best_time(layer, inputs: torch.Tensor, repeats: int = 5) -> float:
+    """Gives the fewest seconds that a layer takes for its inputs, after one run that isn't timed."""
+    layer(inputs)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        layer(inputs)
+        times.append(time.perf_counter() - start)
+    return min(times)

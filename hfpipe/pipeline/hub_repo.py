@@ -1,0 +1,152 @@
+"""Write a voice-qa repo whole or not at all, with the code that loads it and the cards of the models in it."""
+
+import contextlib
+import copy
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+from huggingface_hub import CommitInfo, HfApi, ModelCard
+from huggingface_hub.errors import EntryNotFoundError
+from transformers import Pipeline
+from transformers.dynamic_module_utils import custom_object_save
+
+from .hub_card import WHISPER_CARD, check_copy, make_repo_card, merge_cards, write_card
+from .hub_parts import PARTS
+
+CUSTOM_PIPELINES = {  # by this transformers finds the code in the repo
+    "voice-qa": {"impl": "voice_qa.VoiceQAPipeline", "pt": ["AutoModelForSpeechSeq2Seq"], "type": "multimodal"}
+}
+REQUIREMENTS = (  # what the code that travels imports; a part adds its own, as its attribute `requirements`
+    "accelerate",
+    "babel",
+    "emoji",
+    "markdown-it-py",
+    "num2words",
+    "numba",
+    "psutil",
+    "sentencepiece",
+    "sentencex",
+    "silero-vad",
+    "soundfile",
+    "soxr",
+    "torch",
+    "torchaudio",
+    "transformers",
+)
+WEIGHTS = re.compile(r"(model|pytorch_model)[\w.-]*\.(safetensors|bin)(\.index\.json)?")
+
+
+def write_repo(pipe, directory, copy_parts: bool, max_shard_size: int | str) -> None:
+    """Writes a pipeline as a voice-qa repo; see `VoiceQAPipeline.save_pretrained`."""
+    written = [name for name in PARTS if copy_parts or name not in pipe.sources or pipe.sources[name].is_folder]
+    for name in written:
+        if not hasattr(getattr(pipe, name), "save_pretrained"):
+            raise ValueError(
+                f"the {name} is a {type(getattr(pipe, name)).__name__} without save_pretrained(folder), so this "
+                f"pipeline can't be saved. Give the object that method, or load {name}= from a folder or an id."
+            )
+        if name in pipe.sources:
+            check_copy(name, pipe.sources[name], pipe.token)
+    with staged(directory, replaced=(*PARTS, WHISPER_CARD)) as folder:
+        for name in written:
+            getattr(pipe, name).save_pretrained(folder / name)
+            if name in pipe.sources:
+                write_card(pipe.sources[name], pipe.token, folder / name / "README.md")
+        if "tts" not in written and getattr(pipe.tts, "saved_voices", None):
+            (folder / "tts").mkdir()
+            pipe.tts.write_voices(folder / "tts")
+        write_card(pipe.sources["whisper"], pipe.token, folder / WHISPER_CARD)
+        config = pipe.model.config
+        config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)  # loading turns names in it into classes
+        config.voice_qa = {name: name if name in written else str(pipe.sources[name]) for name in PARTS}
+        Pipeline.save_pretrained(pipe, folder, max_shard_size=max_shard_size)
+        for file in folder.rglob("tokenizer_config.json"):  # transformers notes whether it read them from the Hub
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            settings.pop("is_local", None)
+            file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_code(pipe, folder)
+
+
+def upload_repo(pipe, folder: Path, repo_id: str, private, revision, token, tags, **commit) -> CommitInfo:
+    """Uploads a repo that `write_repo` wrote, with a model card; see `VoiceQAPipeline.push_to_hub`."""
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if revision is not None and not revision.startswith("refs/pr"):
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    languages, clones = getattr(pipe.tts, "languages", None), getattr(pipe.tts, "clones", False)
+    card = make_repo_card(folder, repo_id, languages, clones, tags, token)
+    with contextlib.suppress(EntryNotFoundError):  # a repo without a card
+        old = api.hf_hub_download(repo_id, "README.md", revision=revision)
+        card = merge_cards(ModelCard(Path(old).read_text("utf-8-sig"), ignore_metadata_errors=True), card)
+    card.save(folder / "README.md")
+    weights = filter(WEIGHTS.fullmatch, api.list_repo_files(repo_id, revision=revision))
+    stale = [*(f"{name}/*" for name in PARTS), WHISPER_CARD, *weights]
+    return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, delete_patterns=stale, **commit)
+
+
+@contextlib.contextmanager
+def staged(target: str | os.PathLike, replaced: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Gives an empty folder to write a repo in, and moves what was written to `target` once it is all there.
+
+    An error leaves the target as it was. Killed at any moment, this leaves the old repo, or none: a folder without
+    config.json, which is the first file to go and the last to come. Other files in the target are left alone.
+
+    Args:
+        target: a folder, which need not exist.
+        replaced: names of files and folders of an old repo in the target, to be removed with its weights.
+
+    Raises:
+        NotADirectoryError: the target is a file.
+    """
+    target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target} is a file; give a folder to save in, which need not exist.")
+    existed = target.is_dir()
+    target.mkdir(parents=True, exist_ok=True)
+    for left_over in target.glob(".saving.*"):
+        if not psutil.pid_exists(int(left_over.suffix[1:])):
+            shutil.rmtree(left_over)
+    stage = target / f".saving.{os.getpid()}"
+    stage.mkdir()
+    try:
+        yield stage
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        if not existed:
+            shutil.rmtree(target)
+        raise
+    written = sorted((path.name for path in stage.iterdir()), key=lambda name: name == "config.json")
+    weights = (path.name for path in target.iterdir() if WEIGHTS.fullmatch(path.name))
+    for name in ("config.json", *replaced, *weights, *written[:-1]):
+        _remove(target / name)
+    for name in written:
+        os.replace(stage / name, target / name)
+    stage.rmdir()
+
+
+def _write_code(pipe, folder: Path) -> None:
+    """Writes the modules that load the repo where hfpipe isn't installed, and what they need from PyPI."""
+    custom_object_save(pipe, folder)
+    needed = {*REQUIREMENTS, *getattr(pipe.llm, "requirements", ()), *getattr(pipe.tts, "requirements", ())}
+    pins = "".join(f"{name}{_pin(name)}\n" for name in sorted(needed))
+    (folder / "requirements.txt").write_text(pins)
+
+
+def _pin(name: str) -> str:
+    try:
+        return f"=={version(name).split('+')[0]}"  # without the build, which PyPI doesn't have
+    except PackageNotFoundError:
+        return ""
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,394 @@
+"""Speak with Kokoro-82M, offline and on the CPU, in a voice of its own or in the nearest blend of its voices."""
+
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.numpy import load_file, save_file
+
+from .audio import load_reference
+from .audio_speaker import embed_speaker
+from .engine_cancel import check, heeded
+from .hub_cache import cache_folder
+from .tts_voices import Voice, make_voice, read_voices, write_voices
+
+CONFIG, MODEL, VOICES, EMBEDDINGS = "config.json", "model.onnx", "voices.safetensors", "embeddings.safetensors"
+THREADS = 2
+MAX_TOKENS = 510  # the rows of a style table, one for each length of text
+PAUSE = 0.2  # seconds between two pieces of a long text
+SPEEDS = (0.5, 2.0)
+SENTENCES = (  # spoken to hear what a voice is like
+    "El viejo Wamba pidió zumo de kiwi y una jarra de agua fresca.",
+    "Mañana por la tarde llegará el barco con noticias de Guinea.",
+)
+TRIAL = "Llegará mañana por la tarde."  # short: a search speaks it three times
+
+# Kokoro was trained on these single letters (misaki, espeak.py); espeak-ng writes two, with a tie when asked to
+LIGATURES = {
+    "t͡ʃ": "ʧ",
+    "d͡ʒ": "ʤ",
+    "t͡s": "ʦ",
+    "d͡z": "ʣ",
+    "a͡ɪ": "I",
+    "a͡ʊ": "W",
+    "e͡ɪ": "A",
+    "o͡ʊ": "O",
+    "ə͡ʊ": "Q",
+    "ɔ͡ɪ": "Y",
+}
+RESPELLED = {"...": "…", "–": "—", "«": "“", "»": "”", "¿": "", "¡": "", "\n": " "}
+PUNCTUATION = re.compile(r'((?<!\S)["“(]+|[;:,.!?…"”)—]+(?!\S)|—)')
+SENTENCE_END = re.compile(r'[.!?…]+["”)]* ')
+CLAUSE_END = re.compile(r'[,;:—]+["”)]* ')
+
+
+class Kokoro:
+    """Turns text into speech at 24 kHz with an ONNX Kokoro-82M and espeak-ng; a text-to-speech part of voice-qa.
+
+    It does not clone (`clones` is False). With a `speaker_wav` it speaks in the blend of its own voices that is
+    nearest to the speaker, as resemblyzer's encoder hears it: of a like pitch and timbre, still somebody else.
+
+    Attributes:
+        sampling_rate: Hz of the speech.
+        languages: ISO 639-1 codes that it speaks.
+        voices: style tables by name, float32 (510, 1, 256), a row for each number of tokens.
+        embeddings: resemblyzer's float32 (256,) by voice; empty until `embed_voices` has filled it.
+        saved_voices: the `Voice`s that `save_voice` made, by name.
+    """
+
+    clones = False
+    # from PyPI, for a repo's requirements.txt; setuptools for its version, which resemblyzer depends on
+    requirements = ("espeakng-loader", "onnxruntime", "phonemizer-fork", "resemblyzer", "scipy", "setuptools")
+
+    def __init__(self, folder, config: dict, voices: dict[str, np.ndarray], embeddings: dict[str, np.ndarray]):
+        self.folder = Path(folder)
+        self.config = config
+        self.voices = voices
+        self.embeddings = embeddings
+        self.saved_voices: dict[str, Voice] = {}
+        self.sampling_rate: int = config["sampling_rate"]
+        self.languages: tuple[str, ...] = tuple(config["languages"])
+        self._session = _open_session(self.folder / MODEL)
+        for espeak_language in config["languages"].values():  # starting espeak-ng takes half a second, once
+            _espeak(espeak_language)
+        self._found: dict[str, dict[str, float]] = {}
+
+    @classmethod
+    def from_pretrained(cls, name_or_path, revision=None, token=None, device=None, dtype=None) -> "Kokoro":
+        """Loads a folder that `save_pretrained` wrote, or such a repo on the Hub.
+
+        Args:
+            name_or_path: a folder, or "org/name" on the Hub, at `revision`, with `token`.
+            device, dtype: taken as every part takes them, and without effect: the weights are int8 and run on the CPU.
+
+        Raises:
+            FileNotFoundError: no such folder, or a file is missing in it.
+            ValueError: its config.json is another model's.
+            ImportError: onnxruntime is missing.
+        """
+        folder = Path(name_or_path)
+        if not folder.is_dir():
+            if str(name_or_path).count("/") != 1:
+                raise FileNotFoundError(f"there is no folder {name_or_path}; give one, or a repo such as 'org/name'.")
+            folder = Path(snapshot_download(str(name_or_path), revision=revision, token=token))
+        for name in (CONFIG, MODEL, VOICES):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} has no {name}; a Kokoro folder has {CONFIG}, {MODEL} and {VOICES}.")
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if config.get("model_type") != "kokoro":
+            raise ValueError(f"{folder} holds a {config.get('model_type')!r}; valid is 'kokoro'. Give its folder.")
+        embeddings = load_file(folder / EMBEDDINGS) if (folder / EMBEDDINGS).is_file() else {}
+        part = cls(folder, config, load_file(folder / VOICES), embeddings)
+        part.read_voices(folder)
+        return part
+
+    def save_pretrained(self, folder) -> None:
+        """Writes the part as a flat folder that `from_pretrained` loads again."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MODEL).exists() or not os.path.samefile(folder / MODEL, self.folder / MODEL):
+            shutil.copyfile(self.folder / MODEL, folder / MODEL)
+        (folder / CONFIG).write_text(json.dumps(self.config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        save_file(self.voices, folder / VOICES)
+        if self.embeddings:
+            save_file(self.embeddings, folder / EMBEDDINGS)
+        self.write_voices(folder)
+
+    def write_voices(self, folder) -> None:
+        """Writes the saved voices, and nothing else, into a folder."""
+        write_voices(self.saved_voices, Path(folder))
+
+    def read_voices(self, folder) -> None:
+        """Adds the voices that `write_voices` wrote into a folder; raises ValueError where a file is damaged."""
+        self.saved_voices |= read_voices(Path(folder), {"style": next(iter(self.voices.values())).shape})
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names to give as `speaker=`: the model's own voices, and then the saved ones."""
+        return (*self.voices, *self.saved_voices)
+
+    def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> Voice:
+        """Keeps the blend nearest to a recording's voice under a name, for `speaker=name`; not the recording.
+
+        Args:
+            name: letters, digits, spaces, dots and hyphens, at most 64.
+            speaker_wav: 10 to 15 s of speech by somebody who agreed to it; several recordings in a list.
+            consent_by: who agreed; None is the speaker, by the name that the voice has.
+            consent_on: the day on which they agreed; None is today.
+
+        Raises:
+            ValueError: the name is unfit or taken, no consent, or a reference that `load_reference` refuses.
+        """
+        style = torch.from_numpy(np.ascontiguousarray(self._style(self.find_voice(speaker_wav))))
+        self.saved_voices[name] = make_voice(name, {"style": style}, self.speakers, consent_by, consent_on)
+        return self.saved_voices[name]
+
+    def to(self, device) -> "Kokoro":
+        """Stays where it is and returns itself: the int8 operators run on the CPU, faster than speech there."""
+        return self
+
+    def __call__(self, text, language="es", speaker_wav=None, speaker=None, speed=1.0) -> np.ndarray:
+        """Speaks `text` as a float32 waveform of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
+
+        Args:
+            text: what to say; past 510 symbols of speech it is said in pieces, cut at sentences, clauses or words.
+            language: ISO 639-1, one of `languages`.
+            speaker_wav: recordings of the voice to come near to, as `load_reference` takes them.
+            speaker: a name in `speakers`, or a blend {name: weight} of `voices`; None is the configured default.
+            speed: 1.0 is the voice's own, 2.0 twice as fast.
+
+        Raises:
+            ValueError: no text, or an unknown language, voice or speed; also all that `load_reference` raises.
+            ImportError: espeakng-loader, phonemizer-fork, or with a `speaker_wav` resemblyzer, is missing.
+        """
+        if language not in self.languages:
+            raise ValueError(f"language {language!r} is not spoken by Kokoro; valid are {', '.join(self.languages)}.")
+        if not SPEEDS[0] <= speed <= SPEEDS[1]:
+            raise ValueError(f"speed is {speed!r}; valid is {SPEEDS[0]} to {SPEEDS[1]}, and 1.0 is natural.")
+        if speaker_wav is not None and speaker is not None:
+            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
+        pieces = _split(self.phonemize(text, language))
+        if speaker_wav is not None:
+            warnings.warn(
+                "Kokoro can't clone: it speaks in the blend of its own voices that is nearest to speaker_wav, an "
+                "approximation. For cloning give another tts, such as coqui/XTTS-v2.",
+                stacklevel=2,
+            )
+            speaker = self.find_voice(speaker_wav)
+        style = self._style(speaker)
+        pause = np.zeros(round(PAUSE * self.sampling_rate), np.float32)
+        spoken = [wave for piece in pieces for wave in (self._speak(piece, style, speed), pause)]
+        return np.concatenate(spoken[:-1])
+
+    def phonemize(self, text: str, language: str = "es") -> str:
+        """Spells `text` in the phonetic symbols that the model knows, punctuation included, with espeak-ng.
+
+        Raises:
+            ValueError: nothing in `text` can be said.
+        """
+        for old, new in RESPELLED.items():
+            text = text.replace(old, new)
+        parts = PUNCTUATION.split(text)  # words at the even places, marks at the odd ones
+        words = [part for part in parts[::2] if part.strip()]
+        with _ESPEAK_LOCK:
+            spelled = iter(_espeak(self.config["languages"][language]).phonemize(words, strip=True) if words else ())
+        parts[::2] = [part.replace(part.strip(), next(spelled)) if part.strip() else part for part in parts[::2]]
+        symbols = " ".join("".join(parts).split())
+        for pair, letter in LIGATURES.items():
+            symbols = symbols.replace(pair, letter)
+        symbols = re.sub("[͡-]", "", symbols)  # other ties, and the hyphens between words that are said as one
+        if not any(symbol.isalpha() for symbol in symbols):
+            raise ValueError(f"there is nothing to say in the text {text[:60]!r}; give at least one word or number.")
+        unknown = sorted(set(symbols) - set(self.config["vocab"]))
+        if unknown:
+            warnings.warn(f"Kokoro has no sound for {' '.join(unknown)} in {text[:60]!r}; left out.", stacklevel=2)
+            symbols = "".join(symbol for symbol in symbols if symbol not in unknown)
+        return symbols if symbols.rstrip('"”)').endswith((".", "!", "?", "…")) else symbols + "."
+
+    def embed_voices(self) -> None:
+        """Speaks with each voice and keeps resemblyzer's embedding of it in `embeddings`; some 2 s a voice."""
+        for name in self.voices:
+            spoken = [self(sentence, speaker=name) for sentence in SENTENCES]
+            self.embeddings[name] = embed_speaker([(wave, self.sampling_rate) for wave in spoken])
+
+    def find_voice(self, speaker_wav) -> dict[str, float]:
+        """Searches the blend of voices that resemblyzer's encoder hears nearest to a recording.
+
+        The weights solve a non-negative least-squares fit of the recording's embedding by the voices'. As the
+        embedding of a blend is not the blend of embeddings, that fit, the point midway to the nearest voice, and a
+        second fit that knows how these two sound, are spoken, and the nearest of the three by cosine wins. It is kept,
+        in memory and in `cache_folder()/"voices"`, under the content of the recording and of the voices.
+
+        Args:
+            speaker_wav: recordings of one speaker, as `load_reference` takes them.
+
+        Returns:
+            Weights by voice, which sum to 1; give them as `speaker`.
+        """
+        references = load_reference(speaker_wav)
+        if not self.embeddings:
+            self.embed_voices()
+        key = hashlib.sha256("".join([self._voices_hash, *(r.sha256 for r in references)]).encode()).hexdigest()
+        if key not in self._found:
+            file = cache_folder() / "voices" / f"{key}.json"
+            try:
+                weights = {name: float(weight) for name, weight in json.loads(file.read_text()).items()}
+                self._check_blend(weights)
+            except (OSError, ValueError, AttributeError, TypeError):  # none yet, or spoiled
+                weights = self._search(embed_speaker(references))
+                _write(file, json.dumps(weights))
+            self._found[key] = weights
+        return self._found[key]
+
+    def _search(self, target: np.ndarray) -> dict[str, float]:
+        try:
+            from scipy.optimize import nnls
+        except ImportError as error:
+            raise ImportError(_needs("scipy")) from error
+        names = list(self.voices)
+        weights = list(np.eye(len(names)))
+        heard = [self.embeddings[name] for name in names]
+
+        def fit() -> np.ndarray:
+            shares = nnls(np.stack(heard).T, target)[0]
+            return shares @ np.stack(weights) / shares.sum()
+
+        def hear(candidate: np.ndarray) -> None:
+            wave = self(TRIAL, speaker=dict(zip(names, candidate.tolist(), strict=True)))
+            weights.append(candidate)
+            heard.append(embed_speaker([(wave, self.sampling_rate)]))
+
+        nearest, first = weights[int(np.argmax(np.stack(heard) @ target))], fit()
+        hear(first)
+        hear((nearest + first) / 2)
+        hear(fit())
+        trials = slice(len(names), None)  # the voices were embedded from longer speech, and would win unfairly
+        best = weights[trials][int(np.argmax(np.stack(heard[trials]) @ target))]
+        return {name: round(float(weight), 4) for name, weight in zip(names, best, strict=True) if weight >= 5e-5}
+
+    def _style(self, speaker: str | dict[str, float] | None) -> np.ndarray:
+        """Gives a speaker's style table, or mixes several by weight, of shape (510, 1, 256)."""
+        if isinstance(speaker, str) and speaker in self.saved_voices:
+            return self.saved_voices[speaker].tensors["style"].numpy()
+        speaker = self.config["voice"] if speaker is None else speaker
+        weights = {speaker: 1.0} if isinstance(speaker, str) else speaker
+        self._check_blend(weights)
+        return sum(self.voices[name] * np.float32(weight / sum(weights.values())) for name, weight in weights.items())
+
+    def _check_blend(self, weights: dict[str, float]) -> None:
+        unknown = [name for name in weights if name not in self.voices]
+        if unknown:
+            raise ValueError(
+                f"there is no speaker {', '.join(map(repr, unknown))}; valid are {', '.join(self.speakers)}."
+            )
+        if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+            raise ValueError(f"the voice blend is {weights}; valid weights are 0 or more and not all 0.")
+
+    def _speak(self, symbols: str, style: np.ndarray, speed: float) -> np.ndarray:
+        tokens = [self.config["vocab"][symbol] for symbol in symbols]
+        inputs = {
+            "tokens": np.array([[0, *tokens, 0]], np.int64),
+            "style": style[len(tokens) - 1],
+            "speed": np.array([speed], np.float32),
+        }
+        return np.clip(self._run(inputs)[0].reshape(-1), -1.0, 1.0).astype(np.float32, copy=False)
+
+    def _run(self, inputs: dict) -> list[np.ndarray]:
+        """Runs the model, until this thread is to stop."""
+        if heeded() is None:
+            return self._session.run(None, inputs)
+        try:  # of an import outside of it transformers takes the package for one that every reader needs
+            from onnxruntime import RunOptions
+        except ImportError as error:
+            raise ImportError(_needs("onnxruntime")) from error
+        check()
+        options = RunOptions()
+        with heeded().calling(lambda: setattr(options, "terminate", True)):
+            try:
+                return self._session.run(None, inputs, options)
+            except Exception:  # onnxruntime's own, where it was ended
+                check()
+                raise
+
+    @functools.cached_property
+    def _voices_hash(self) -> str:
+        digest = hashlib.sha256()
+        for table in (self.voices, self.embeddings):
+            for name in sorted(table):
+                digest.update(name.encode() + table[name].tobytes())
+        return digest.hexdigest()
+
+
+_ESPEAK_LOCK = threading.Lock()  # espeak-ng keeps its state in globals
+
+
+def _needs(package: str) -> str:
+    return f"Kokoro needs {package}: pip install 'hfpipe[offline]'"
+
+
+def _open_session(file: Path):
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(_needs("onnxruntime")) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = min(THREADS, os.cpu_count() or 1)
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # waiting threads leave the cores to others
+    options.log_severity_level = 3  # errors; it warns of its own optimisations
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+@functools.cache
+def _espeak(language: str):
+    """Starts espeak-ng for one of its own language codes."""
+    try:
+        import espeakng_loader
+        from phonemizer.backend import EspeakBackend
+        from phonemizer.backend.espeak.wrapper import EspeakWrapper
+    except ImportError as error:
+        raise ImportError(_needs("espeakng-loader and phonemizer-fork")) from error
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    return EspeakBackend(
+        language,
+        with_stress=True,
+        tie=True,
+        language_switch="remove-flags",
+        punctuation_marks=re.compile("(?!)"),  # none: the marks inside "3,5" and "10:30" are espeak-ng's to read
+    )
+
+
+def _split(symbols: str) -> list[str]:
+    """Cuts symbols into pieces of at most 510, each as long as it may be, at the strongest mark there is."""
+    pieces = []
+    while len(symbols) > MAX_TOKENS:
+        ends = next(
+            (
+                found
+                for mark in (SENTENCE_END, CLAUSE_END, re.compile(" "))
+                if (found := [match.end() for match in mark.finditer(symbols, 0, MAX_TOKENS + 1)])
+            ),
+            [MAX_TOKENS],
+        )
+        pieces.append(symbols[: ends[-1]].rstrip())
+        symbols = symbols[ends[-1] :]
+    return [*pieces, symbols]
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial.write_text(text)
+    os.replace(partial, file)

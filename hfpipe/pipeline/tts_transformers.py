@@ -1,0 +1,335 @@
+"""Load whatever speaks: XTTS, Kokoro, or any text-to-audio model of transformers."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    PocketTTSAudioTokenizerConfig,
+    PocketTTSAudioTokenizerModel,
+    SpeechT5HifiGan,
+    SpeechT5HifiGanConfig,
+    pipeline,
+)
+from transformers.utils import cached_file
+
+from .audio import load_reference, resample
+from .engine_cancel import watch
+from .hub_access import WITHOUT_HUB, check_reachable
+from .hub_parts import check_weights, is_out_of_memory
+from .text_sentences import split_text
+from .tts_xtts import XTTS
+from .tts_xtts_checkpoint import XTTS_ID
+
+VOCODER_ID = "microsoft/speecht5_hifigan"
+PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
+
+# Models whose processor takes a recording of a voice and needs nothing else to imitate it.
+CLONING = {"pocket_tts", "gradium_phonon_tts"}
+LONGEST_BARK = 180  # characters: Bark says at most about 13 s at once (suno-ai/bark, README.md)
+LONGEST_POCKET = 50  # tokens (transformers, PocketTTSProcessor.split_text)
+
+# ISO 639-3, which MMS checkpoints give, to ISO 639-1.
+ISO_639_1 = dict(
+    pair.split(":")
+    for pair in """afr:af aka:ak amh:am ara:ar asm:as azb:az aze:az azj:az bak:ba bel:be ben:bn bod:bo bul:bg cat:ca
+    ces:cs chv:cv cmn:zh cym:cy dan:da deu:de dzo:dz ell:el eng:en epo:eo est:et eus:eu ewe:ee fao:fo fas:fa fin:fi
+    fra:fr ful:ff gle:ga glg:gl grn:gn guj:gu hat:ht hau:ha heb:he hin:hi hrv:hr hun:hu hye:hy ibo:ig ind:id isl:is
+    ita:it jav:jv jpn:ja kan:kn kat:ka kaz:kk khm:km kik:ki kin:rw kir:ky kmr:ku kor:ko lao:lo lat:la lav:lv lit:lt
+    lug:lg mal:ml mar:mr mkd:mk mlg:mg mlt:mt mon:mn mya:my nld:nl nor:no npi:ne nya:ny oci:oc ori:or orm:om ory:or
+    pan:pa pol:pl por:pt pus:ps ron:ro run:rn rus:ru sag:sg san:sa sin:si slk:sk slv:sl sna:sn snd:sd som:so sot:st
+    spa:es sqi:sq srp:sr sun:su swa:sw swe:sv swh:sw tam:ta tat:tt tel:te tgk:tg tgl:tl tha:th tir:ti tsn:tn tso:ts
+    tuk:tk tur:tr twi:tw uig:ug ukr:uk urd:ur uzb:uz ven:ve vie:vi wol:wo xho:xh yor:yo zho:zh zlm:ms zul:zu""".split()
+)
+
+
+def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"):
+    """Loads the part that speaks: an `XTTS`, a `Kokoro` or a `TransformersTTS`, as its config.json says.
+
+    Args:
+        name_or_path: a folder, or a Hub id such as `coqui/XTTS-v2` or `facebook/mms-tts-spa`.
+        revision: commit, branch or tag on the Hub.
+        token: for a private repo on the Hub.
+        device: where to compute; the CPU by default.
+        dtype: of the weights, a torch dtype; float32 by default.
+        precision: in which XTTS's language model computes, see `XTTS.from_pretrained`; the others take no notice.
+
+    Raises:
+        FileNotFoundError: no config.json. ValueError: a damaged one, or not a model that speaks.
+        OSError: the Hub can't be reached, or has no such repo. PermissionError, ImportError: see `XTTS`.
+    """
+    name = str(name_or_path)
+    # The licence of XTTS's weights is asked for before anything of them is downloaded.
+    config = {"model": "xtts"} if name == XTTS_ID else _read_config(name, revision, token)
+    source = {"revision": revision, "token": token, "device": device, "dtype": dtype}
+    if config.get("model") == "xtts":
+        return XTTS.from_pretrained(name, precision=precision, **source)
+    if config.get("model_type") == "kokoro":
+        from .tts_kokoro import Kokoro as part
+    else:
+        part = TransformersTTS
+    return part.from_pretrained(name, **source)
+
+
+class TransformersTTS:
+    """Speaks text with a text-to-audio model of transformers: VITS and MMS, SpeechT5, Bark, Pocket TTS and others.
+
+    Only Pocket TTS imitates a `speaker_wav`. CSM, Dia and Higgs Audio want its words as well, and speak in a voice of
+    their own here.
+
+    Attributes:
+        sampling_rate: Hz of the waveforms.
+        languages: ISO 639-1 codes (the model's own for a language without one), or None where it doesn't say.
+        clones: True if a `speaker_wav` is really imitated.
+    """
+
+    def __init__(self, pipe, speaker_embeddings: np.ndarray | None = None):
+        self.pipe = pipe
+        watch(pipe.model)
+        self.sampling_rate = pipe.sampling_rate
+        self.model_type = pipe.model.config.model_type
+        self.clones = self.model_type in CLONING
+        code = getattr(pipe.tokenizer, "language", None) if self.model_type == "vits" else None
+        code = code and code.split("-")[0]  # "uig-script_arabic"
+        self.languages = (ISO_639_1.get(code, code),) if code else None
+        self._speaker_embeddings = speaker_embeddings
+        self._has_warned = False
+
+    @classmethod
+    def from_pretrained(cls, name_or_path, revision=None, token=None, device=None, dtype=None) -> "TransformersTTS":
+        """Loads a text-to-audio model from a folder or the Hub, with what it needs to give a waveform.
+
+        SpeechT5 takes its voice from `speaker_embeddings.npy`, of shape (1, 512), and its vocoder from
+        `vocoder.safetensors` and `vocoder_config.json`, where they lie beside it, or else from
+        `microsoft/speecht5_hifigan`.
+
+        Raises:
+            ValueError: not a text-to-audio model, or its files are damaged. OSError: a file is missing, or the Hub.
+        """
+        name, source = str(name_or_path), {"revision": revision, "token": token}
+        dtype = dtype or torch.float32
+        model_type = _read_config(name, revision, token).get("model_type")
+        given, embeddings = {}, None
+        if model_type == "speecht5":
+            given["vocoder"] = _load_vocoder(name, source)
+            found = _find(name, "speaker_embeddings.npy", source)
+            embeddings = np.load(found, allow_pickle=False) if found else None
+        try:
+            source["trust_remote_code"] = False
+            pipe = pipeline("text-to-audio", model=name, device=device or "cpu", dtype=dtype, **source, **given)
+        except Exception as error:  # a config that was tampered with makes transformers raise anything
+            if is_out_of_memory(error):
+                raise
+            reason = (str(error).strip() or repr(error)).splitlines()[-1]
+            raise ValueError(
+                f"transformers can't load {name} (model_type {model_type!r}) as a text-to-audio model: {reason} "
+                "Give a text-to-speech model, such as facebook/mms-tts-spa, or copy its files again."
+            ) from error
+        check_weights(pipe.model, name, revision, token)
+        if model_type in CLONING and getattr(pipe.processor, "audio_tokenizer", None) is None:
+            classes = PocketTTSAudioTokenizerModel, PocketTTSAudioTokenizerConfig
+            codec = _load_beside(*classes, name, "codec", source)
+            if codec is None or pipe.processor is None:
+                raise ValueError(
+                    f"{name} lacks its processor or its codec, so it can't speak; copy all its files again."
+                )
+            pipe.processor.audio_tokenizer = codec
+        return cls(pipe, embeddings).to(pipe.device)
+
+    def save_pretrained(self, folder) -> None:
+        """Writes the model, with its vocoder and voices, into one flat folder that `from_pretrained` loads again."""
+        folder, processor = Path(folder), self.pipe.processor
+        folder.mkdir(parents=True, exist_ok=True)
+        self.pipe.model.save_pretrained(folder)
+        tokenizer = self.pipe.tokenizer if processor is None else processor.tokenizer
+        tokenizer.init_kwargs.pop("dtype", None)  # pipeline() leaves it there, and it can't be written as JSON
+        if self.model_type == "bark":
+            type(processor)(tokenizer).save_pretrained(folder)
+            _save_voice_presets(processor, folder)
+        else:
+            (processor or tokenizer).save_pretrained(folder)
+        if self.model_type in CLONING:  # or the processor would look for it where it was, perhaps on another machine
+            _save_beside(processor.audio_tokenizer, folder, "codec")
+            config = json.loads((folder / "processor_config.json").read_text())
+            config.pop("audio_tokenizer")
+            (folder / "processor_config.json").write_text(json.dumps(config, indent=2))
+        if self.pipe.vocoder is not None:
+            _save_beside(self.pipe.vocoder, folder, "vocoder")
+        if self._speaker_embeddings is not None:
+            np.save(folder / "speaker_embeddings.npy", self._speaker_embeddings)
+
+    def to(self, device) -> "TransformersTTS":
+        """Moves the model, and its vocoder or codec, to a torch device; returns itself."""
+        self.pipe.device = torch.device(device)
+        for part in (self.pipe.model, self.pipe.vocoder, getattr(self.pipe.processor, "audio_tokenizer", None)):
+            if part is not None:
+                part.to(device)
+        return self
+
+    def __call__(self, text: str, language: str = "es", speaker_wav=None, **options) -> np.ndarray:
+        """Speaks `text` and gives the waveform, float32 of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
+
+        Args:
+            text: what to say; Bark, SpeechT5 and Pocket TTS get it in pieces that they can say at once.
+            language: checked against `languages`, where the model says them.
+            speaker_wav: a recording, or several, as `load_reference` takes them, of the voice to speak with. A model
+                that doesn't clone warns once and speaks in its own.
+            options: for the model's `generate` (or `forward`: VITS). Two are hfpipe's: `voice_preset` of Bark, a name
+                such as `"v2/es_speaker_0"`; `speaker_embeddings` of SpeechT5, an x-vector of shape (1, 512).
+
+        Raises:
+            ValueError: no text, or none that the model can say; another language; no such preset; SpeechT5 without a
+                voice; a reference that `load_reference` refuses.
+        """
+        if not text or not text.strip():
+            raise ValueError("there is no text to say; give at least a word.")
+        if self.languages is not None and language not in self.languages:
+            raise ValueError(
+                f"this model doesn't speak {language!r}; valid is {', '.join(self.languages)}. "
+                "Give that language, or another tts model."
+            )
+        if speaker_wav is not None and not self.clones and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"{self.model_type} can't imitate a voice, so speaker_wav is left unused and it speaks in its own. "
+                f"For cloning give another tts, such as {XTTS_ID}.",
+                stacklevel=2,
+            )
+        voice = self._read_voice(speaker_wav) if self.clones and speaker_wav is not None else None
+        speak = self._speak_pocket if self.clones else self._speak
+        pause = np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
+        spoken = []
+        for piece in split_text(text, self._fits, language):
+            spoken += [pause, speak(piece, voice, dict(options))]
+        return np.clip(np.concatenate(spoken[1:]), -1.0, 1.0).astype(np.float32, copy=False)
+
+    def _fits(self, text: str) -> bool:
+        """Tells whether the model can say a text at once; where it doesn't say what it can, every text fits."""
+        if self.model_type == "bark":
+            return len(text) <= LONGEST_BARK
+        if self.model_type == "speecht5":
+            return len(self.pipe.tokenizer(text)["input_ids"]) <= self.pipe.model.config.max_text_positions
+        if self.model_type in CLONING:
+            return len(self.pipe.tokenizer(text)["input_ids"]) <= LONGEST_POCKET
+        return True
+
+    def _speak(self, text: str, voice: None, options: dict) -> np.ndarray:
+        """Speaks one piece of text with the stock pipeline, which takes no voice."""
+        preprocess = {}
+        if self.model_type == "vits" and not self.pipe.tokenizer.prepare_for_tokenization(text)[0].strip():
+            raise ValueError(f"{text!r} holds no letter that this model knows; write it in words of its language.")
+        if self.model_type == "speecht5":
+            options["speaker_embeddings"] = self._read_embeddings(options.get("speaker_embeddings"))
+        if self.model_type == "bark" and "voice_preset" in options:
+            preprocess["voice_preset"] = self._check_preset(options.pop("voice_preset"))
+        waveform = self.pipe(text, preprocess_params=preprocess, forward_params=options)["audio"]
+        return np.atleast_1d(waveform.mean(axis=0) if waveform.ndim == 2 else waveform)
+
+    def _speak_pocket(self, text: str, voice: np.ndarray | None, options: dict) -> np.ndarray:
+        """Speaks one piece of text with Pocket TTS, whose latents the stock pipeline doesn't decode."""
+        processor, model = self.pipe.processor, self.pipe.model
+        content = [{"type": "text", "text": text}]
+        if voice is not None:
+            content.insert(0, {"type": "audio", "audio": voice})
+        inputs = processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            tokenize=True,
+            return_dict=True,
+            processor_kwargs={"return_tensors": "pt", "sampling_rate": self.sampling_rate},
+        ).to(model.device, dtype=model.dtype)
+        with torch.inference_mode():
+            output = model.generate(**inputs, **options, return_dict_in_generate=True)
+            return processor.decode(output.audio_latents, output.audio_latents_mask)[0].numpy()
+
+    def _read_voice(self, speaker_wav) -> np.ndarray:
+        references = load_reference(speaker_wav)
+        return np.concatenate([resample(*reference, self.sampling_rate) for reference in references])
+
+    def _read_embeddings(self, given) -> torch.Tensor:
+        given = self._speaker_embeddings if given is None else given
+        size = self.pipe.model.config.speaker_embedding_dim
+        if given is None:
+            raise ValueError(
+                f"SpeechT5 has no voice without an x-vector; give speaker_embeddings=, an array of shape (1, {size}), "
+                "or put speaker_embeddings.npy in its folder. Matthijs/cmu-arctic-xvectors on the Hub has some."
+            )
+        embeddings = torch.as_tensor(given, dtype=self.pipe.model.dtype)
+        if embeddings.numel() != size:
+            raise ValueError(f"speaker_embeddings has shape {tuple(embeddings.shape)}; valid is (1, {size}).")
+        return embeddings.reshape(1, size)
+
+    def _check_preset(self, preset):
+        known = self.pipe.processor.available_voice_presets
+        if not isinstance(preset, str) or preset in known or Path(preset).is_file():
+            return preset
+        raise ValueError(
+            f"there is no voice_preset {preset!r}; valid is {', '.join(known) or 'none that this model has'}, "
+            "or the path of an .npz file."
+        )
+
+
+def _read_config(name: str, revision, token) -> dict:
+    """Reads a model's config.json, from its folder, the Hugging Face cache or the Hub."""
+    check_reachable(name, revision, "tts")
+    if Path(name).is_dir() and not Path(name, "config.json").is_file():
+        raise FileNotFoundError(f"there is no config.json in {name}; give the folder of a model that speaks.")
+    try:
+        path = cached_file(name, "config.json", revision=revision, token=token)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise OSError(
+            f"tts={name!r} can't be loaded: {reason} Give tts= the folder or the id of a model that speaks, such as "
+            f"'coqui/XTTS-v2' or 'facebook/mms-tts-spa'. {WITHOUT_HUB}"
+        ) from error
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); copy or download it again.") from error
+
+
+def _find(name: str, file: str, source: dict) -> str | None:
+    return cached_file(name, file, **source, _raise_exceptions_for_missing_entries=False)
+
+
+def _load_vocoder(name: str, source: dict) -> SpeechT5HifiGan:
+    """Loads the vocoder that lies beside a SpeechT5, or the one of its authors."""
+    vocoder = _load_beside(SpeechT5HifiGan, SpeechT5HifiGanConfig, name, "vocoder", source)
+    try:
+        return SpeechT5HifiGan.from_pretrained(VOCODER_ID) if vocoder is None else vocoder
+    except OSError as error:
+        raise OSError(
+            f"{name} has no vocoder.safetensors with vocoder_config.json beside it, and {VOCODER_ID} isn't to be had: "
+            f"{error} Check the connection, or give another tts model."
+        ) from error
+
+
+def _load_beside(model_class, config_class, name: str, stem: str, source: dict):
+    """Loads a second model that `_save_beside` wrote into the first one's folder, or None."""
+    weights, config = (_find(name, f"{stem}{ending}", source) for ending in (".safetensors", "_config.json"))
+    if weights is None or config is None:
+        return None
+    model = model_class(config_class.from_json_file(config))
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+def _save_beside(model, folder: Path, stem: str) -> None:
+    """Writes a second model into a folder under names of its own, since a part's folder has no folders."""
+    model.config.to_json_file(folder / f"{stem}_config.json")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / f"{stem}.safetensors"
+    )
+
+
+def _save_voice_presets(processor, folder: Path) -> None:
+    """Writes Bark's voices as flat files, and the index by which its processor finds them."""
+    index = {"repo_or_path": str(folder)}  # the processor puts the folder that it is loaded from in its place
+    for name in processor.available_voice_presets:
+        index[name] = {}
+        for key, prompt in processor("a", voice_preset=name)["history_prompt"].items():
+            index[name][key] = f"voice_{name.replace('/', '_')}_{key}.npy"
+            np.save(folder / index[name][key], prompt.numpy(), allow_pickle=False)
+    (folder / "speaker_embeddings_path.json").write_text(json.dumps(index, indent=2))

@@ -1,0 +1,410 @@
+"""Speak with XTTS, in the voice of a recording: coqui-tts's model and weights, and a faster way through them."""
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .audio import Reference, load_reference, resample
+from .cpu_precision import resolve_precision
+from .hub_cache import kept_on_disk
+from .text_sentences import split_text
+from .tts_voices import Voice, make_voice, read_voices, write_voices
+from .tts_xtts_checkpoint import (
+    CONFIG,
+    COQUI_SPEAKERS,
+    COQUI_WEIGHTS,
+    SPEAKERS,
+    VOCABULARY,
+    WEIGHTS,
+    XTTS_ID,
+    XTTS_REVISION,
+    download,
+    missing_file,
+    quietly,
+    read_model,
+    read_speakers,
+    write_speakers,
+    write_weights,
+)
+from .tts_xtts_gpt import Decoder, Sampling
+from .tts_xtts_license import LICENCE_URL
+from .tts_xtts_vocoder import Stream, Vocoder
+
+CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
+PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
+MAX_VOICES = 64  # kept in memory, about 8 MB each with their keys and values
+FIRST_CHUNK, CHUNK_GROWTH, LONGEST_CHUNK = 8, 1.5, 48  # audio tokens of a stream that wait for the vocoder
+WHOLE_CHUNK = 128  # of what is waited for as a whole; more would take more memory
+DEFAULT_CHAR_LIMIT = 250  # coqui-tts's own, for a language without one
+
+
+class XTTS:
+    """Speaks text in the voice of a recording, or in one of the checkpoint's own.
+
+    Attributes:
+        sampling_rate: Hz of the waveforms, 24000 for XTTS v2.
+        languages: ISO 639-1 codes; `"zh"` is what coqui calls `"zh-cn"`, and both are understood.
+        clones: True: a `speaker_wav` is really imitated.
+        saved_voices: the `Voice`s that `save_voice` made, by name.
+    """
+
+    clones = True
+    requirements = ("coqui-tts", "six", "torchcodec")  # from PyPI, for a repo's requirements.txt
+
+    def __init__(self, model, speakers: dict, source: str | None = None, precision: str = "auto", device="cpu"):
+        self.model = model
+        self.sampling_rate = model.config.audio.output_sample_rate
+        self.languages = tuple(language.split("-")[0] for language in model.config.languages)
+        self.saved_voices: dict[str, Voice] = {}
+        self._voices: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._speakers = speakers
+        self._source = source  # "id@revision" of weights that come from the Hub
+        self._precision = precision
+        self.to(device)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"
+    ) -> "XTTS":
+        """Loads an XTTS checkpoint from a folder in coqui's layout, or from the Hub.
+
+        A first download asks for the acceptance of the weights' licence, the Coqui Public Model License.
+
+        Args:
+            name_or_path: a folder with config.json, model.safetensors or model.pth, vocab.json and perhaps
+                speakers_xtts.safetensors or speakers_xtts.pth, or a Hub id with these.
+            revision: commit, branch or tag; `coqui/XTTS-v2` is pinned to one commit by default.
+            token: for a private repo on the Hub.
+            device: where to compute; the CPU by default.
+            dtype: with `precision="auto"`, float32 asks for that precision; on a GPU so do float16 and bfloat16.
+            precision: how the language model multiplies: "float32", "int8", "bfloat16" or "mixed" on a CPU, "float16",
+                "bfloat16" or "float32" on a GPU; "auto" is what is fastest there.
+
+        Raises:
+            FileNotFoundError: a file is missing. ValueError: a file is damaged, or holds more than weights.
+            PermissionError: the licence wasn't accepted. OSError: the Hub can't be reached or has no such repo.
+            ImportError: coqui-tts isn't installed.
+        """
+        folder, source = Path(name_or_path), None
+        if not folder.is_dir():
+            revision = revision or (XTTS_REVISION if str(name_or_path) == XTTS_ID else None)
+            folder, source = download(str(name_or_path), revision, token), f"{name_or_path}@{revision or 'main'}"
+        if missing := missing_file(folder):
+            raise FileNotFoundError(
+                f"there is no {missing} in {folder}; an XTTS folder holds {CONFIG}, {WEIGHTS} (or {COQUI_WEIGHTS}) "
+                f"and {VOCABULARY}, and {SPEAKERS} (or {COQUI_SPEAKERS}) for voices of its own. Copy it beside the "
+                "others, or give another folder."
+            )
+        if precision == "auto" and dtype is not None and torch.device(device or "cpu").type != "cpu":
+            precision = str(dtype).removeprefix("torch.")
+        elif precision == "auto" and dtype == torch.float32:
+            precision = "float32"
+        with quietly():
+            model = read_model(folder)
+        part = cls(model, read_speakers(folder), source, precision, device or "cpu")
+        part.read_voices(folder)
+        return part
+
+    def save_pretrained(self, folder) -> None:
+        """Writes config.json, vocab.json, the weights and the voices, as safetensors, for `from_pretrained`.
+
+        Raises:
+            ValueError: these are Coqui's own weights, under a licence that hfpipe points at instead of copying.
+        """
+        if self._source is not None and self._source.startswith(f"{XTTS_ID}@"):
+            raise ValueError(
+                f"the weights of {XTTS_ID} stay where they are: their licence, {LICENCE_URL}, goes with them. "
+                f'Keep the reference "{self._source}" instead of a copy; weights loaded from a folder are written.'
+            )
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.config.save_json(str(folder / CONFIG))
+        self.model.tokenizer.tokenizer.save(str(folder / VOCABULARY))
+        write_weights(self.model, folder)
+        if self._speakers:
+            write_speakers(self._speakers, folder)
+        self.write_voices(folder)
+
+    def write_voices(self, folder) -> None:
+        """Writes the saved voices, and nothing else, into a folder."""
+        write_voices(self.saved_voices, Path(folder))
+
+    def read_voices(self, folder) -> None:
+        """Adds the voices that `write_voices` wrote into a folder.
+
+        Raises:
+            ValueError: a file is damaged, or another model's.
+        """
+        args = self.model.args
+        shapes = {
+            "gpt_cond_latent": (1, None, args.gpt_n_model_channels),
+            "speaker_embedding": (1, args.d_vector_dim, 1),
+        }
+        self.saved_voices |= read_voices(Path(folder), shapes)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names to give as `speaker=`: the checkpoint's own voices, the default one first, and then the saved ones."""
+        return (*self._speakers, *self.saved_voices)
+
+    def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> Voice:
+        """Keeps the voice of a recording under a name, for `speaker=name`; saving the pipeline saves it too.
+
+        What is kept is what XTTS computed of the recording, about 130 kB, and not the recording.
+
+        Args:
+            name: letters, digits, spaces, dots and hyphens, at most 64.
+            speaker_wav: 10 to 15 s of speech by somebody who agreed to be cloned; several recordings in a list.
+            consent_by: who agreed; None is the speaker, by the name that the voice has.
+            consent_on: the day on which they agreed; None is today.
+
+        Raises:
+            ValueError: the name is unfit or taken, no consent, or a reference that `load_reference` refuses.
+        """
+        latents, embedding = self._hear_voice(speaker_wav)
+        tensors = {"gpt_cond_latent": latents, "speaker_embedding": embedding}
+        self.saved_voices[name] = make_voice(name, tensors, self.speakers, consent_by, consent_on)
+        return self.saved_voices[name]
+
+    def to(self, device) -> "XTTS":
+        """Makes ready to compute on a torch device, and returns itself.
+
+        Coqui's model stays on the CPU, where it hears reference voices; what speaks is made from it.
+        """
+        device = torch.device(device)
+        precision = resolve_precision(self._precision, device)
+        dtype = torch.float32 if device.type == "cpu" else getattr(torch, precision)
+        self._decoder = Decoder(self.model.gpt, precision, device)
+        self._vocoder = Vocoder(self.model.hifigan_decoder, device, dtype)
+        self._prefixes: dict[str, torch.Tensor] = {}
+        return self
+
+    def __call__(
+        self,
+        text: str,
+        language: str = "es",
+        speaker_wav=None,
+        *,
+        speaker: str | None = None,
+        **options,
+    ) -> np.ndarray:
+        """Speaks `text` and gives the waveform, float32 of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
+
+        A text longer than XTTS can say at once is cut where a sentence, a clause or a word ends; nothing is left out.
+
+        Args:
+            text: what to say, in `language`.
+            language: one of `languages`.
+            speaker_wav: the voice: what `load_audio` takes, a list of them by one speaker, or `Reference`s.
+            speaker: instead of `speaker_wav`, one of `speakers`; by default the first.
+            options: how to speak. `temperature`, `repetition_penalty`, `top_k`, `top_p`: how audio tokens are drawn,
+                by default as the checkpoint's config.json says; `do_sample=False` takes the likeliest. `speed`: 1 is
+                natural, 2 twice as fast. `max_new_tokens`, `min_new_tokens`: the most and fewest audio tokens of each
+                piece of text (about 21 a second); by default 605, coqui's own limit, and 0.
+
+        Raises:
+            ValueError: no text, no such language or speaker, no voice at all, a reference that `load_reference`
+                refuses, a speed that isn't positive. TypeError: no such option.
+        """
+        return self.speak_in_voices(text, language, [self._find_voice(speaker_wav, speaker)], **options)[0]
+
+    def compare(self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, **options):
+        """Speaks `text` in the voice asked for and in the checkpoint's own at once: two waveforms, as a call gives."""
+        voices = [self._find_voice(speaker_wav, speaker), self._find_voice(None, None)]
+        return self.speak_in_voices(text, language, voices, **options)
+
+    def stream(
+        self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, **options
+    ) -> Iterator[np.ndarray]:
+        """Speaks `text` as a call does, and gives the sound in pieces, each made when it is asked for.
+
+        Yields:
+            float32 waveforms, the first of about a sixth of a second; together they are what a call gives. A
+            player takes the next one while it plays one; `pipe.stream` makes them ahead.
+        """
+        voices = [self._find_voice(speaker_wav, speaker)]
+        pieces, sampling, speed, limits = self._prepare(text, language, options)
+        for number, piece in enumerate(pieces):
+            if number:
+                yield np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
+            for [sound] in self._speak(piece, voices, sampling, speed, limits, FIRST_CHUNK):
+                if len(sound):
+                    yield sound.clamp(-1, 1).numpy()
+
+    def speak_in_voices(self, text: str, language: str, voices: list, **options) -> list[np.ndarray]:
+        """Speaks a text in several voices in one batch, which costs less than one after the other.
+
+        Args:
+            voices: pairs of latents and embedding, such as `save_voice` keeps.
+        """
+        pieces, sampling, speed, limits = self._prepare(text, language, options)
+        pause = torch.zeros(int(PAUSE_SECONDS * self.sampling_rate))
+        spoken: list[list[torch.Tensor]] = [[] for _ in voices]
+        for piece in pieces:
+            for parts in spoken:
+                parts.append(pause)
+            for sounds in self._speak(piece, voices, sampling, speed, limits, WHOLE_CHUNK):
+                for parts, sound in zip(spoken, sounds, strict=True):
+                    parts.append(sound)
+        return [torch.cat(parts[1:]).clamp(-1, 1).numpy() for parts in spoken]
+
+    def _speak(self, piece, voices, sampling, speed, limits, chunk_size: int) -> Iterator[list[torch.Tensor]]:
+        """Speaks token ids in each voice; gives their sound as it comes, some samples of each voice at a time.
+
+        The language model and the vocoder take turns, each with all cores: side by side on two cores they took as long
+        for a sentence, and half as long again for its first sound.
+        """
+        prefixes = [self._read_prefix(latents) for latents, _ in voices]
+        streams = [Stream(self._vocoder, embedding, speed) for _, embedding in voices]
+        steps = self._decoder.generate([piece] * len(voices), prefixes, sampling, **limits)
+        stop = self._decoder.stop_audio
+        for chunk, is_last in _chunks(steps, chunk_size):
+            latents, tokens = (torch.stack(each, dim=1) for each in zip(*chunk, strict=True))
+            sounds = []
+            for stream, said, drawn in zip(streams, latents, tokens, strict=True):
+                stops = (drawn == stop).nonzero()  # coqui-tts, too, speaks the latents that stop was drawn from
+                said = said[: int(stops[0]) + 1] if len(stops) else said
+                sounds.append(stream.push(said, is_last or len(stops) > 0))
+            yield sounds
+
+    def _prepare(self, text: str, language: str, options: dict):
+        """Gives the token ids of each piece of a text, how to draw, the speed, and the limits of `generate`."""
+        speed = options.pop("speed", 1.0)
+        limits = {name: options.pop(name) for name in ("max_new_tokens", "min_new_tokens") if name in options}
+        language = self._check(text, language, speed)
+        names = ("temperature", "repetition_penalty", "top_k", "top_p")
+        given = {name: value for name, value in options.items() if value is not None}
+        sampling = Sampling(**{name: self.model.config[name] for name in names} | given)
+        pieces = split_text(text, lambda part: self._fits(part, language), language)
+        tokenizer, short = self.model.tokenizer, language.split("-")[0]
+        tokens = [torch.tensor(tokenizer.encode(piece.strip().lower(), lang=short)) for piece in pieces]
+        return tokens, sampling, speed, limits
+
+    def _check(self, text: str, language: str, speed: float) -> str:
+        """Refuses what can't be said; returns coqui's name of the language."""
+        if not text or not text.strip():
+            raise ValueError("there is no text to say; give at least a word.")
+        if speed <= 0:
+            raise ValueError(f"speed is {speed}; valid is above 0: 1 is natural, 2 twice as fast.")
+        names = {name.split("-")[0]: name for name in self.model.config.languages}
+        if language not in names and language not in names.values():
+            raise ValueError(
+                f"this XTTS doesn't speak {language!r}; valid is {', '.join(sorted(names))} "
+                "(Chinese is 'zh' or 'zh-cn'). Give one of them, or another tts model."
+            )
+        return names.get(language, language)
+
+    def _fits(self, text: str, language: str) -> bool:
+        """Tells whether XTTS can say a text at once: by its characters, and by its tokens as numbers grow in words."""
+        tokenizer = self.model.tokenizer
+        if len(text) > tokenizer.char_limits.get(language.split("-")[0], DEFAULT_CHAR_LIMIT):
+            return False
+        try:
+            return len(tokenizer.encode(text.lower(), lang=language)) < self.model.args.gpt_max_text_tokens
+        except OverflowError:  # a number that num2words has no words for, such as one of thirty digits
+            return False
+
+    def _find_voice(self, speaker_wav, speaker: str | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gives a voice's latents and embedding: of a recording, or by name."""
+        if speaker_wav is not None and speaker is not None:
+            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
+        if speaker_wav is not None:
+            return self._hear_voice(speaker_wav)
+        if speaker is None and not self._speakers:
+            raise ValueError(
+                f"this XTTS has no voice of its own (no {SPEAKERS} in its folder); give speaker_wav, a recording of "
+                f"10 to 15 s of the voice to speak with, or one of its saved voices as speaker: {self.speakers}."
+            )
+        name = self.speakers[0] if speaker is None else speaker
+        if name not in self.speakers:
+            raise ValueError(f"there is no speaker {name!r}; valid is {', '.join(map(repr, self.speakers))}.")
+        voice = self.saved_voices[name].tensors if name in self.saved_voices else self._speakers[name]
+        return voice["gpt_cond_latent"], voice["speaker_embedding"]
+
+    def _hear_voice(self, speaker_wav) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes a recording's voice, once: it is kept in memory and on disk, under the recording's content."""
+        references = load_reference(speaker_wav)
+        digest = hashlib.sha256("".join([self._checkpoint_key, *(each.sha256 for each in references)]).encode())
+        key = digest.hexdigest()
+        if key not in self._voices:
+            names = ("gpt_cond_latent", "speaker_embedding")
+            voice = kept_on_disk(
+                f"voices/xtts-{key}", lambda: dict(zip(names, self._condition(references), strict=True))
+            )
+            self._voices[key] = voice["gpt_cond_latent"], voice["speaker_embedding"]
+            _forget_oldest(self._voices)
+        return self._voices[key]
+
+    def _read_prefix(self, latents: torch.Tensor) -> torch.Tensor:
+        """Gives the keys and values of a voice's latents, kept for its next sentence in memory and on disk."""
+        digest = hashlib.sha256(latents.cpu().contiguous().numpy().tobytes())
+        digest.update(f"{self._gpt_key} {self._decoder.precision}".encode())
+        key = digest.hexdigest()
+        if key not in self._prefixes:
+            kept = kept_on_disk(
+                f"voices/xtts-prefix-{key}", lambda: {"prefix": self._decoder.read_voice(latents).cpu()}
+            )
+            self._prefixes[key] = kept["prefix"].to(self._decoder.device)
+            _forget_oldest(self._prefixes)
+        return self._prefixes[key]
+
+    @functools.cached_property
+    def _gpt_key(self) -> str:
+        """Tells language models apart by the beginning of each of their tensors, since hashing all takes a second."""
+        digest = hashlib.sha256()
+        for tensor in self.model.gpt.state_dict().values():
+            digest.update(tensor.flatten()[:1024].numpy().tobytes())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def _checkpoint_key(self) -> str:
+        """Tells checkpoints apart by the last layers that hear a voice, and by how much they hear of it."""
+        config, model = self.model.config, self.model
+        layers = [*model.hifigan_decoder.speaker_encoder.fc.parameters(), *model.gpt.conditioning_encoder.parameters()]
+        digest = hashlib.sha256(b"".join(layer.detach().numpy().tobytes() for layer in (layers[0], layers[-1])))
+        lengths = (config.max_ref_len, config.sound_norm_refs, config.gpt_cond_len, config.gpt_cond_chunk_len)
+        return digest.hexdigest() + str(lengths)
+
+    def _condition(self, references: list[Reference]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes what XTTS knows of a voice, as `Xtts.get_conditioning_latents` of coqui-tts 0.28 does from files.
+
+        Returns:
+            The language model's latents, (1, 32, channels) for XTTS v2, and the vocoder's embedding, (1, 512, 1).
+        """
+        config, waveforms = self.model.config, []
+        for reference in references:
+            samples = resample(reference.array, reference.sampling_rate, CONDITIONING_RATE)
+            samples = samples[: CONDITIONING_RATE * config.max_ref_len]
+            if config.sound_norm_refs:
+                samples = samples / np.abs(samples).max() * 0.75
+            waveforms.append(torch.from_numpy(np.ascontiguousarray(samples))[None].to(self.model.device))
+        embeddings = [self.model.get_speaker_embedding(waveform, CONDITIONING_RATE) for waveform in waveforms]
+        latents = self.model.get_gpt_cond_latents(
+            torch.cat(waveforms, dim=-1),
+            CONDITIONING_RATE,
+            length=config.gpt_cond_len,
+            chunk_length=config.gpt_cond_chunk_len,
+        )
+        return latents, torch.stack(embeddings).mean(dim=0)
+
+
+def _chunks(steps: Iterator, size: float) -> Iterator[tuple[list, bool]]:
+    """Gathers steps into chunks of pairs of latents and tokens, and says whether each is the last.
+
+    They grow, since each costs the vocoder some frames more than it holds.
+    """
+    chunk = []
+    for latents, tokens, is_last in steps:
+        chunk.append((latents, tokens))
+        if is_last or len(chunk) >= size:
+            yield chunk, is_last
+            size, chunk = max(size, min(size * CHUNK_GROWTH, LONGEST_CHUNK)), []
+
+
+def _forget_oldest(kept: dict) -> None:
+    while len(kept) > MAX_VOICES:
+        kept.pop(next(iter(kept)), None)

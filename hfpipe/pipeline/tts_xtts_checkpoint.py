@@ -1,0 +1,200 @@
+"""Read and write XTTS checkpoints: Coqui's pickles as nothing but weights, and safetensors for the next time."""
+
+import contextlib
+import json
+import os
+import pickle
+import re
+import warnings
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from transformers.initialization import no_init_weights
+from transformers.utils import logging
+
+from .hub_access import DEFAULT_PARTS, WITHOUT_HUB, check_reachable, split_revision
+from .tts_xtts_license import require_licence
+
+XTTS_ID, XTTS_REVISION = split_revision(DEFAULT_PARTS["tts"])
+CONFIG, VOCABULARY = "config.json", "vocab.json"
+WEIGHTS, SPEAKERS = "model.safetensors", "speakers_xtts.safetensors"
+COQUI_WEIGHTS, COQUI_SPEAKERS = "model.pth", "speakers_xtts.pth"  # pickles, as Coqui publishes them
+FILES = [CONFIG, VOCABULARY, WEIGHTS, SPEAKERS, COQUI_WEIGHTS, COQUI_SPEAKERS, "voice_*.safetensors"]
+
+
+def read_model(folder: Path):
+    """Builds coqui's model from a folder, on the CPU, with weights read as nothing but weights.
+
+    From safetensors they are mapped into memory, not copied; the first load from a pickle writes them beside it.
+
+    Raises:
+        ValueError: a file is damaged, or they don't fit each other. ImportError: coqui-tts isn't installed.
+    """
+    try:
+        from TTS.tts.configs.xtts_config import XttsConfig
+        from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
+        from TTS.tts.models.xtts import Xtts
+    except ImportError as error:
+        raise ImportError(f"XTTS needs coqui-tts ({error}): pip install 'hfpipe[xtts]' or coqui-tts.") from error
+    config = XttsConfig()
+    try:
+        config.load_json(str(folder / CONFIG))
+        tokenizer = VoiceBpeTokenizer(vocab_file=str(folder / VOCABULARY))
+    except Exception as error:  # tokenizers raises plain Exception, coqpit a TypeError, json a ValueError
+        raise ValueError(f"{folder}: {CONFIG} or {VOCABULARY} is damaged ({error}). Copy it again.") from error
+    config.model_args.gpt_number_text_tokens = None  # or Xtts() builds a language model, to build it again below
+    with no_init_weights():
+        model = Xtts(config)
+        model.tokenizer = tokenizer
+        model.init_models()
+    weights = _find_weights(folder)
+    try:
+        model.load_state_dict(without_duplicates(_read_weights(weights)), assign=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights in {weights} don't fit its {CONFIG} and {VOCABULARY} ({str(error)[:500]}). "
+            "Take all files from one checkpoint."
+        ) from error
+    if weights.name == COQUI_WEIGHTS:
+        with contextlib.suppress(OSError):  # nowhere to write, or no room: the pickle is read again next time
+            write_weights(model, folder)
+    model.eval()
+    return model.requires_grad_(False)
+
+
+def write_weights(model, folder: Path) -> None:
+    """Writes a model's weights as safetensors, whole or not at all."""
+    weights = without_duplicates(model.state_dict())
+    partial = folder / f".{WEIGHTS}.{os.getpid()}.partial"
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
+        os.replace(partial, folder / WEIGHTS)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_speakers(speakers: dict, folder: Path) -> None:
+    """Writes a checkpoint's own voices as safetensors, in their order."""
+    tensors = {
+        f"{name}/{key}": tensor.contiguous() for name, voice in speakers.items() for key, tensor in voice.items()
+    }
+    save_file(tensors, folder / SPEAKERS, {"speakers": json.dumps(list(speakers))})
+
+
+def _find_weights(folder: Path) -> Path:
+    """Gives the file of the weights: safetensors, unless the pickle beside them is newer."""
+    fast, slow = folder / WEIGHTS, folder / COQUI_WEIGHTS
+    if fast.is_file() and (not slow.is_file() or fast.stat().st_mtime >= slow.stat().st_mtime):
+        return fast
+    return slow
+
+
+def _find(folder: Path, *names: str) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def missing_file(folder: Path) -> str | None:
+    """Names a file that an XTTS folder lacks, or None."""
+    needed = ((CONFIG,), (WEIGHTS, COQUI_WEIGHTS), (VOCABULARY,))
+    return next((names[-1] for names in needed if _find(folder, *names) is None), None)
+
+
+def _read_weights(path: Path) -> dict:
+    """Reads a dict of tensors: safetensors, or what torch saved, of which code is refused and never run."""
+    if path.suffix != ".safetensors":
+        return _read_pickle(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or truncated ({error}). Copy or download it again.") from error
+
+
+def read_speakers(folder: Path) -> dict:
+    """Reads a checkpoint's own voices, in their order, as {name: {"gpt_cond_latent": …, "speaker_embedding": …}}."""
+    path = _find(folder, SPEAKERS, COQUI_SPEAKERS)
+    if path is None or path.name == COQUI_SPEAKERS:
+        return _read_pickle(path) if path else {}
+    tensors, speakers = _read_weights(path), {}
+    with safe_open(path, "pt") as content:
+        names = json.loads((content.metadata() or {}).get("speakers", "[]"))
+    try:
+        for name in names:
+            speakers[name] = {key: tensors[f"{name}/{key}"] for key in ("gpt_cond_latent", "speaker_embedding")}
+    except KeyError as error:
+        raise ValueError(f"{path} is damaged (it lacks {error}). Copy or download it again.") from error
+    return speakers
+
+
+def _read_pickle(path: Path) -> dict:
+    """Reads a dict of tensors saved by torch, on the CPU; code in the file is refused, never run.
+
+    Raises:
+        ValueError: the file holds more than weights, or is damaged.
+    """
+    try:
+        from TTS.config.shared_configs import BaseDatasetConfig
+        from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
+
+        allowed = [  # Coqui's own files carry their config as objects of these classes, two under their former place
+            BaseDatasetConfig,
+            XttsConfig,
+            (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
+            (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
+        ]
+        with torch.serialization.safe_globals(allowed):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} isn't a file of plain weights, so it wasn't loaded and nothing in it was run: "
+            f"{str(error)[:300]} … Download the checkpoint again, from somebody you trust."
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is damaged or truncated ({error}). Copy or download it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a dict; give a file that coqui-tts wrote.")
+    return content
+
+
+def without_duplicates(checkpoint: dict) -> dict:
+    """Keeps a checkpoint's own weights: coqui's trainer adds a prefix and its own, and inference second names."""
+    state = {name.removeprefix("xtts."): tensor for name, tensor in checkpoint.get("model", checkpoint).items()}
+    added = ("gpt.gpt_inference.", "gpt.gpt.wte.", "torch_mel_spectrogram_style_encoder", "torch_mel_spectrogram_dvae")
+    return {name: tensor for name, tensor in state.items() if not name.startswith((*added, "dvae."))}
+
+
+def download(name: str, revision: str | None, token) -> Path:
+    """Finds a checkpoint in the Hugging Face cache, or downloads it once its licence is accepted."""
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        raise FileNotFoundError(f"there is no folder {name}; give a folder, or a Hub id such as {XTTS_ID}.")
+    wanted = {"repo_id": name, "revision": revision, "allow_patterns": FILES}
+    with contextlib.suppress(LocalEntryNotFoundError):
+        folder = Path(snapshot_download(**wanted, local_files_only=True))
+        if not missing_file(folder):
+            return folder
+    check_reachable(name, revision, "tts")
+    require_licence()
+    try:
+        return Path(snapshot_download(**wanted, token=token))
+    except Exception as error:  # a connection's errors are httpx's, and no OSError
+        reason = str(error).splitlines()[0]
+        raise OSError(
+            f"tts={name!r} (revision {revision or 'main'}) can't be downloaded: {reason}. Check the name and the "
+            f"connection, or give tts= a folder with the checkpoint or another id. {WITHOUT_HUB}"
+        ) from error
+
+
+@contextlib.contextmanager
+def quietly():
+    """Keeps to itself what coqui-tts makes transformers say about options that it sets on purpose."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,0 +1,108 @@
+"""Turn XTTS's latents into sound, a window at a time as they come, exactly as all at once."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
+
+from .cpu_fourier import convolve_faster
+from .engine_cancel import watch
+
+# Frames of the vocoder's input, on either side of one, that its sound depends on.
+REACH = 14
+
+
+class Vocoder:
+    """XTTS's HiFi-GAN with its weight norm folded into the weights.
+
+    Args:
+        decoder: coqui's `HifiDecoder`, on the CPU; it is copied, and stays as it was.
+        device: where to compute.
+        dtype: of the weights.
+    """
+
+    def __init__(self, decoder, device="cpu", dtype=torch.float32):
+        self.device, self.dtype = torch.device(device), dtype
+        self.generator = _fold_weight_norm(decoder.waveform_decoder).eval().to(device, dtype)
+        if self.device.type == "cpu":
+            convolve_faster(self.generator.resblocks)
+            watch(self.generator)
+        self.hop = decoder.output_hop_length
+        # Two linear interpolations, from latents to the vocoder's frames and from its rate to that of the output.
+        self.scales = (decoder.ar_mel_length_compression / decoder.output_hop_length,)
+        if decoder.output_sample_rate != decoder.input_sample_rate:
+            self.scales += (decoder.output_sample_rate / decoder.input_sample_rate,)
+
+    @torch.inference_mode()
+    def __call__(self, latents: torch.Tensor, embedding: torch.Tensor, speed: float = 1.0) -> torch.Tensor:
+        """Turns latents (steps, channels) and a voice's embedding (1, size, 1) into sound, float32 (samples,)."""
+        return Stream(self, embedding, speed).push(latents, is_last=True)
+
+    def frames(self, latents: torch.Tensor, speed: float) -> tuple[torch.Tensor, int]:
+        """Interpolates latents to the vocoder's frames.
+
+        Returns:
+            (1, channels, frames), and how many of the frames no later latent would change.
+        """
+        frames, known = latents.T[None], latents.shape[0]
+        for scale in (1 / max(speed, 0.05), *self.scales):
+            if scale != 1 and int(frames.shape[-1] * scale):  # a single latent can't be made shorter
+                frames = F.interpolate(frames, scale_factor=scale, mode="linear")
+                known = max(0, int((known - 0.5) * scale - 0.5))
+        return frames, known
+
+    def sound(self, frames: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Turns frames (1, channels, frames) into sound, float32 (samples,) with `hop` samples a frame."""
+        embedding = embedding.to(self.device, self.dtype)
+        return self.generator(frames.to(self.device, self.dtype), g=embedding).flatten().float()
+
+
+class Stream:
+    """Turns latents into sound as they come.
+
+    Args:
+        vocoder: a `Vocoder`.
+        embedding: the voice's, (1, size, 1).
+        speed: 1 is natural, 2 twice as fast.
+    """
+
+    def __init__(self, vocoder: Vocoder, embedding: torch.Tensor, speed: float = 1.0):
+        self.vocoder, self.embedding, self.speed = vocoder, embedding, speed
+        self.latents: list[torch.Tensor] = []
+        self.sent = 0  # frames
+        self.has_ended = False
+
+    @torch.inference_mode()
+    def push(self, latents: torch.Tensor, is_last: bool = False) -> torch.Tensor:
+        """Takes further latents (steps, channels), and gives the sound that none to come would change, (samples,).
+
+        After the last there is no more sound, whatever comes.
+        """
+        if self.has_ended:
+            return torch.zeros(0)
+        self.has_ended = is_last
+        self.latents.append(latents)
+        frames, known = self.vocoder.frames(torch.cat(self.latents), self.speed)
+        end = frames.shape[-1] if is_last else max(known - REACH, self.sent)
+        if end == self.sent:
+            return torch.zeros(0)
+        first = max(self.sent - REACH, 0)
+        sound = self.vocoder.sound(frames[..., first : end + REACH], self.embedding).cpu()
+        hop, start = self.vocoder.hop, self.sent
+        self.sent = end
+        return sound[(start - first) * hop : (end - first) * hop]
+
+
+def _fold_weight_norm(generator: nn.Module) -> nn.Module:
+    """Copies a generator with each weight computed from its norm and direction, as coqui-tts does at every call."""
+    plain = {}  # by id: deepcopy takes these for the copies that it has made already
+    for module in generator.modules():
+        if is_parametrized(module, "weight"):
+            kind = type_before_parametrizations(module)
+            sizes = (module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding)
+            plain[id(module)] = kind(*sizes, dilation=module.dilation, bias=module.bias is not None)
+            state = {"weight": module.weight} | ({} if module.bias is None else {"bias": module.bias})
+            plain[id(module)].load_state_dict(state)
+    return copy.deepcopy(generator, plain)

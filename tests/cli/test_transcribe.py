@@ -1,0 +1,148 @@
+"""Recordings of any length become text or subtitles, one file each, and a stopped run goes on."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import EXAMPLES
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import pipeline
+from typer.testing import CliRunner
+
+import hfpipe.cli.transcription as transcribing
+from hfpipe.cli.app import app
+from hfpipe.cli.transcription import (
+    LONGEST,
+    clock,
+    find_stretches,
+    targets,
+    transcribe_file,
+    transcribe_files,
+    write_as,
+)
+
+RESULT = {
+    "audio": "a.wav",
+    "language": "es",
+    "seconds": 3700.0,
+    "text": "Hola. Adiós.",
+    "segments": [{"start": 0.5, "end": 1.25, "text": "Hola."}, {"start": 3661.5, "end": 3663.0, "text": "Adiós."}],
+}
+runner = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"})
+
+
+@pytest.fixture(scope="module")
+def asr(tiny_whisper):
+    return pipeline("automatic-speech-recognition", model=str(tiny_whisper), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def minute(tmp_path_factory):
+    """A minute of the example question, asked again and again after a pause."""
+    samples, rate = soundfile.read(EXAMPLES / "pregunta.wav", dtype="float32")
+    once = np.concatenate([samples, np.zeros(2 * rate, np.float32)])
+    path = tmp_path_factory.mktemp("long") / "reunión.wav"
+    soundfile.write(path, np.tile(once, 1 + 60 * rate // len(once)), rate)
+    return path
+
+
+def test_stretches_hold_the_speech_and_fit_the_window(minute):
+    samples, rate = soundfile.read(minute, dtype="float32")
+    samples = transcribing.load_audio(str(minute), 16_000)[0]
+    stretches = find_stretches(samples)
+    assert 2 <= len(stretches) <= 5
+    assert all(0 < end - start <= LONGEST * 16_000 for start, end in stretches)
+    assert all(before[1] <= after[0] for before, after in zip(stretches, stretches[1:], strict=False))
+    loud = np.abs(samples) > 0.1
+    inside = np.zeros(len(samples), bool)
+    for start, end in stretches:
+        inside[start:end] = True
+    assert (loud & ~inside).sum() < 0.01 * loud.sum()
+    assert find_stretches(np.zeros(160_000, np.float32)) == []
+
+
+def test_a_long_recording_is_timed_from_its_start(asr, minute):
+    seen = []
+    result = transcribe_file(asr, minute, "es", on_progress=lambda done, total: seen.append((done, total)))
+    assert result["seconds"] > 60 and result["language"] == "es"
+    assert result["segments"][0]["start"] < 5 and result["segments"][-1]["end"] > 50
+    assert all(segment["start"] <= segment["end"] <= result["seconds"] for segment in result["segments"])
+    assert seen == sorted(seen) and seen[-1][0] == seen[-1][1] == pytest.approx(result["seconds"], abs=0.01)
+
+
+def test_a_stopped_run_goes_on_where_it_was(asr, minute, tmp_path, monkeypatch):
+    whole = transcribe_file(asr, minute, "es", batch_size=1)
+    heard = []
+    hear = transcribing._hear
+
+    def stop(asr, samples, stretches, language):
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+        heard.append(stretches)
+        return hear(asr, samples, stretches, language)
+
+    monkeypatch.setattr(transcribing, "_hear", stop)
+    with pytest.raises(KeyboardInterrupt):
+        transcribe_file(asr, minute, "es", batch_size=1, partial=tmp_path / "partial")
+    monkeypatch.setattr(transcribing, "_hear", lambda *rest: heard.append(rest[2]) or hear(*rest))
+    assert transcribe_file(asr, minute, "es", batch_size=1, partial=tmp_path / "partial") == whole
+    stretches = find_stretches(transcribing.load_audio(str(minute), 16_000)[0])
+    assert [one for batch in heard for one in batch] == stretches  # each was heard once
+
+
+def test_a_stopped_run_in_another_language_begins_anew(asr, minute, tmp_path):
+    transcribe_file(asr, minute, "en", partial=tmp_path / "partial")
+    assert transcribe_file(asr, minute, "es", partial=tmp_path / "partial")["language"] == "es"
+
+
+def test_one_file_each_and_a_bad_one_stops_nobody(asr, tmp_path):
+    for name in ("a.wav", "a.flac", "b.wav"):
+        soundfile.write(tmp_path / name, *soundfile.read(EXAMPLES / "pregunta.wav"))
+    (tmp_path / "bad.wav").write_text("no audio")
+    files = [str(tmp_path / name) for name in ("a.wav", "bad.wav", "a.flac", "b.wav")]
+    done = {target.name: error for _, target, error in transcribe_files(asr, files, "txt", tmp_path / "out")}
+    assert list(done) == ["a.wav.txt", "bad.txt", "a.flac.txt", "b.txt"]
+    assert "no audio that" in str(done["bad.txt"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.flac.txt", "a.wav.txt", "b.txt"]
+    (tmp_path / "out" / "b.txt").write_text("corregido a mano")
+    list(transcribe_files(asr, files, "txt", tmp_path / "out"))
+    assert (tmp_path / "out" / "b.txt").read_text() == "corregido a mano"
+
+
+def test_formats():
+    assert write_as(RESULT, "txt") == "Hola.\nAdiós.\n"
+    assert json.loads(write_as(RESULT, "json")) == RESULT
+    assert write_as(RESULT, "srt").split("\n") == [
+        "1", "00:00:00,500 --> 00:00:01,250", "Hola.", "",
+        "2", "01:01:01,500 --> 01:01:03,000", "Adiós.", "",
+    ]  # fmt: skip
+    assert write_as(RESULT, "vtt").startswith("WEBVTT\n\n1\n00:00:00.500 --> 00:00:01.250\nHola.\n")
+
+
+@given(st.floats(0, 359_999))
+def test_a_clock_tells_the_time(seconds):
+    hours, minutes, rest = clock(seconds, ".").split(":")
+    assert int(hours) * 3600 + int(minutes) * 60 + float(rest) == pytest.approx(seconds, abs=6e-4)
+    assert int(minutes) < 60 and float(rest) < 60 and len(rest) == 6
+
+
+def test_texts_lie_beside_their_recordings_unless_a_folder_is_given(tmp_path):
+    assert targets(["x/a.wav", "y/a.wav"], "txt") == {
+        "x/a.wav": transcribing.Path("x/a.txt"), "y/a.wav": transcribing.Path("y/a.txt")
+    }  # fmt: skip
+    assert targets(["x/a.wav", "x/b.wav"], "srt", tmp_path)["x/b.wav"] == tmp_path / "b.srt"
+
+
+def test_the_command_line(tiny_whisper, tmp_path):
+    question = str(EXAMPLES / "pregunta.wav")
+    command = ["transcribe", question, "--model", str(tiny_whisper), "--out", str(tmp_path), "--format", "json"]
+    result = runner.invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "pregunta.json").read_text())["segments"]
+    result = runner.invoke(app, [*command, str(tmp_path / "none.wav")])
+    assert result.exit_code == 1 and "there is no audio file" in result.stderr and "1 of 2 files" in result.stderr
+    result = runner.invoke(app, [*command[:-1], "docx"])
+    assert result.exit_code == 1 and "valid is txt, srt, vtt, json" in result.stderr
+    assert "Traceback" not in result.output

@@ -1,0 +1,520 @@
+"""Training on tiny real Whispers: the loss is right, a killed run goes on to the same end, and the rest drops in."""
+
+import csv
+import json
+import math
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from test_check_rows import RATE, speech, write_bad_rows
+from transformers import WhisperForConditionalGeneration, pipeline
+
+from finetune.card import base_of
+from finetune.data import load
+from finetune.evaluate import hear_rows
+from finetune.options import LEARNING_RATES, Options, read_yaml
+from finetune.prepare import prepare
+from finetune.train import push, run, train_whisper
+from finetune.trainer import (
+    LORA_SHARE,
+    WHOLE,
+    explain_out_of_memory,
+    keep_share,
+    last_whole_checkpoint,
+    training_precision,
+    with_lora,
+)
+from finetune.whisper import load_whisper, locate, transcribe
+
+SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Two tables of rows with two speakers, a table of another language, and one of long audio."""
+    folder = tmp_path_factory.mktemp("tables")
+    for name, rows, seconds in (("train", 16, 1.0), ("test", 4, 1.0), ("english", 2, 1.0), ("long", 1, 31.0)):
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["audio", "sentence", "country"])
+            for i in range(rows):
+                soundfile.write(folder / f"{name}{i}.wav", speech(seconds, hash((len(name), i)) % 9999), RATE)
+                table.writerow([f"{name}{i}.wav", SENTENCES[i % 8], ["MX", "CL"][i % 2]])
+    return folder
+
+
+def options(tables, tiny_whisper, out, **changed):
+    given = {"model": str(tiny_whisper), "out": str(out), "epochs": 2, "batch_size": 4, "log_to": "none", **changed}
+    return {"train": str(tables / "train.csv"), "test": str(tables / "test.csv"), **given}
+
+
+def losses(report_or_history):
+    history = report_or_history["history"] if isinstance(report_or_history, dict) else report_or_history
+    return [float(entry["loss"]) for entry in history if "loss" in entry]
+
+
+def weights(folder):
+    return load_file(Path(folder) / "model.safetensors")
+
+
+def one_step(tables, tiny_whisper, out, batch_size, accumulate, method="full", precision="float32"):
+    given = Options(
+        **options(tables, tiny_whisper, out, batch_size=batch_size, accumulate=accumulate, max_steps=2, method=method,
+                  validation_share=0.0, learning_rate=1e-2, lora_dropout=0.0, precision=precision)
+    )  # fmt: skip
+    whisper, processor = load_whisper(tiny_whisper)
+    sets = prepare(given, whisper, processor, lambda text: None)
+    history = run(given, whisper, processor, sets, lambda text: None)
+    return losses(history), [float(entry["grad_norm"]) for entry in history if "loss" in entry], weights(out)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables, tiny_whisper, tmp_path, method):
+    whole = one_step(tables, tiny_whisper, tmp_path / "1", 8, 1, method)
+    assert 5 < whole[0][0] < 9  # random weights over about 1800 tokens: log(1800) is 7.5
+    for batch_size, accumulate in ((4, 2), (2, 4)):
+        parts = one_step(tables, tiny_whisper, tmp_path / str(accumulate), batch_size, accumulate, method)
+        assert parts[0] == pytest.approx(whole[0], rel=1e-3)
+        assert parts[1] == pytest.approx(whole[1], rel=1e-2)
+        for name, tensor in whole[2].items():
+            torch.testing.assert_close(parts[2][name], tensor, atol=2e-3, rtol=0, msg=name)
+
+
+def test_bfloat16_learns_nearly_the_same_into_float32_weights(tables, tiny_whisper, tmp_path):
+    exact, rounded = (one_step(tables, tiny_whisper, tmp_path / p, 8, 1, precision=p) for p in ("float32", "bfloat16"))
+    assert rounded[0] != exact[0] and rounded[0] == pytest.approx(exact[0], rel=1e-2)
+    assert rounded[1] == pytest.approx(exact[1], rel=0.1)
+    assert all(tensor.dtype == torch.float32 for tensor in rounded[2].values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("avx512, amx", [(False, False), (True, False), (False, True)])
+def test_the_precision_is_what_the_cpu_has_units_for(monkeypatch, avx512, amx):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    assert training_precision("auto", on_gpu=False) == ("bfloat16" if avx512 or amx else "float32")
+
+
+def test_a_precision_is_taken_as_asked_for_or_refused():
+    assert training_precision("bfloat16", on_gpu=False) == training_precision("bfloat16", on_gpu=True) == "bfloat16"
+    with pytest.raises(ValueError, match="--precision float16 needs a GPU"):
+        training_precision("float16", on_gpu=False)
+    with pytest.raises(ValueError, match="--precision is 'int8'; valid is auto, float32"):
+        Options(train="t.csv", precision="int8")
+
+
+def test_one_batch_can_be_overfitted(tables, tiny_whisper, tmp_path):
+    """A Whisper of one layer learns which of four sentences goes with which of four tones."""
+    table = tmp_path / "four.csv"
+    table.write_text("".join(f"{i}.wav,{SENTENCES[i]}\n" for i in range(4)), encoding="utf-8")
+    for i in range(4):
+        tone = np.sin(2 * np.pi * 200 * 2.5**i * np.arange(RATE * (4, 2, 5, 3)[i] // 4) / RATE)  # heard by length
+        soundfile.write(tmp_path / f"{i}.wav", 0.5 * tone, RATE)
+    given = Options(
+        **options(tables, tiny_whisper, tmp_path / "out", train=str(table), max_steps=220, learning_rate=2e-2,
+                  validation_share=0.0, timestamps=0.0, full_windows=0.0, evaluate_every=220)
+    )  # fmt: skip
+    whisper, processor = load_whisper(tiny_whisper)
+    whisper.generation_config.suppress_tokens = None  # it may only spell a to z
+    sets = prepare(given, whisper, processor, lambda text: None)
+    found = losses(run(given, whisper, processor, sets, lambda text: None))
+    assert found[-1] < 0.5 < 5 < found[0]
+    assert len(set(found)) == len(found)  # never constantly 0, nor anything else
+    assert hear_rows(whisper, processor, sets.train, "es") == [row.sentence for row in sets.train]
+
+
+@pytest.fixture(scope="module")
+def trained(tables, tiny_whisper, tmp_path_factory):
+    """A whole LoRA training with everything judged and written; gives its folder and its report."""
+    out = tmp_path_factory.mktemp("trained") / "mine"
+    report = train_whisper(
+        **options(tables, tiny_whisper, out, method="lora", learning_rate=1e-2, other=f"{tables}/english.csv:en",
+                  long=str(tables / "long.csv"), export="ct2", log_to="tensorboard", spec_augment=True)
+    )  # fmt: skip
+    return out, report
+
+
+def test_the_folder_is_a_whisper_with_its_report_and_card(trained):
+    out, report = trained
+    files = {path.name for path in out.iterdir()}
+    whisper = {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "preprocessor_config.json",
+    }
+    assert whisper <= files
+    assert {"README.md", "report.md", "report.json", "report.png", "data.md", "tensorboard", "ct2"} <= files
+    assert not [name for name in files if name.startswith(".")]
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert set(report["after"]) == {"test", "other language", "long audio"} == set(report["gain"])
+    assert report["after"]["test"]["by"]["country"]["MX"]["utterances"] == 2
+    markdown = (out / "report.md").read_text()
+    for words in ("no better", "95 % interval", "By country", "other language", "The worst utterances", "report.png"):
+        assert words in markdown
+    assert list(out.glob("tensorboard/*"))
+    config = json.loads((out / "config.json").read_text())
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert config.get("use_cache", True) and not config.get("apply_spec_augment")
+    assert (generation["language"], generation["task"]) == ("es", "transcribe")
+
+
+def test_the_card_has_the_error_rates_where_the_hub_reads_them(trained):
+    out, report = trained
+    card = ModelCard.load(out / "README.md")
+    results = {(one.metric_type, one.metric_name): one.metric_value for one in card.data.eval_results}
+    assert results["wer", "WER, normalised"] == round(report["after"]["test"]["wer"], 2)
+    assert results["cer", "CER, normalised"] == round(report["after"]["test"]["cer"], 2)
+    assert card.data.language == "es" and card.data.base_model is None  # a folder has no id on the Hub
+    assert card.data.pipeline_tag == "automatic-speech-recognition"
+
+
+def test_a_card_tells_where_the_model_comes_from(tmp_path):
+    assert base_of("openai/whisper-base@abc") == {"base_model": "openai/whisper-base", "license": "apache-2.0"}
+    assert base_of(str(tmp_path)) == {"base_model": None, "license": None}
+    (tmp_path / "README.md").write_text("---\nlicense: mit\nbase_model: openai/whisper-tiny\n---\n# Mine\n")
+    assert base_of(str(tmp_path)) == {"base_model": "openai/whisper-tiny", "license": "mit"}
+    (tmp_path / "WHISPER.md").write_text("---\nlicense: apache-2.0\nbase_model: openai/whisper-base\n---\n# Base\n")
+    assert base_of(str(tmp_path)) == {"base_model": "openai/whisper-base", "license": "apache-2.0"}
+
+
+def test_a_whisper_goes_by_folder_id_or_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [locate(name) for name in ("base", "turbo", "org/mine@v1", tmp_path)] == [
+        "openai/whisper-base", "openai/whisper-large-v3-turbo", "org/mine@v1", str(tmp_path)
+    ]  # fmt: skip
+    Path("base").mkdir()
+    assert locate("base") == "base"
+
+
+def test_a_whisper_trained_from_a_voice_qa_repo_is_a_plain_one(tables, tiny_whisper, tmp_path):
+    """Its config would name parts and code that aren't in the new folder."""
+    repo = shutil.copytree(tiny_whisper, tmp_path / "repo")
+    config = json.loads((repo / "config.json").read_text())
+    more = {"voice_qa": {"llm": "llm", "tts": "tts"}, "custom_pipelines": {"voice-qa": {"impl": "voice_qa.X"}}}
+    (repo / "config.json").write_text(json.dumps(config | more))
+    train_whisper(**options(tables, repo, tmp_path / "out", max_steps=1, validation_share=0.0))
+    assert not more.keys() & json.loads((tmp_path / "out" / "config.json").read_text()).keys()
+
+
+def test_an_adapter_changes_the_output_and_a_reload_gives_it_again(trained, tiny_whisper, tables):
+    from peft import PeftModel
+
+    out, _ = trained
+    base, processor = load_whisper(tiny_whisper)
+    features = processor.feature_extractor(speech(), sampling_rate=RATE, return_tensors="pt").input_features
+    inputs = {"input_features": features, "decoder_input_ids": torch.tensor([[base.config.decoder_start_token_id]])}
+    with torch.inference_mode():
+        plain = base(**inputs).logits
+        adapted = PeftModel.from_pretrained(base, out / "adapter").eval()(**inputs).logits
+        merged = load_whisper(out)[0](**inputs).logits
+    assert (adapted - plain).abs().max() > 1e-3
+    torch.testing.assert_close(merged, adapted, atol=1e-4, rtol=1e-3)
+
+
+def test_it_drops_into_the_pipelines(trained, tiny_chat, tiny_vits):
+    import hfpipe  # noqa: F401
+
+    out, _ = trained
+    asr = pipeline("automatic-speech-recognition", model=str(out), device="cpu")
+    assert asr(speech(2.0))["text"]
+    voice_qa = pipeline("voice-qa", model=str(out), llm=str(tiny_chat), tts=str(tiny_vits), device="cpu")
+    result = voice_qa(str(ROOT / "examples" / "pregunta.wav"))
+    assert result["question"] and result["answer"]
+
+
+def test_the_export_says_what_the_model_says(trained, tables):
+    """faster-whisper reads the exported folder by itself; random weights must give the same letters."""
+    faster_whisper = pytest.importorskip("faster_whisper")
+    out, _ = trained
+    assert {path.name for path in (out / "ct2").iterdir()} >= {
+        "model.bin", "config.json", "tokenizer.json", "vocabulary.json", "preprocessor_config.json"
+    }  # fmt: skip
+    ours = transcribe(*load_whisper(out), [speech(1.0)], "es", full_window=True)[0]
+    model = faster_whisper.WhisperModel(str(out / "ct2"), device="cpu", compute_type="float32")
+    features = model.feature_extractor(speech(1.0))[:, :3000]
+    tokenizer = faster_whisper.tokenizer.Tokenizer(model.hf_tokenizer, True, task="transcribe", language="es")
+    prompt = model.get_prompt(tokenizer, [], without_timestamps=True)
+    encoded = model.encode(torch.nn.functional.pad(torch.tensor(features), (0, 3000 - features.shape[1])).numpy())
+    result = model.model.generate(encoded, [prompt], beam_size=1, max_length=40, suppress_blank=False)[0]
+    theirs = tokenizer.decode(result.sequences_ids[0]).strip()
+    assert theirs and (ours.startswith(theirs[:10]) or theirs.startswith(ours[:10]))
+
+
+def test_a_frozen_encoder_stays_and_the_decoder_learns(tables, tiny_whisper, tmp_path):
+    train_whisper(**options(tables, tiny_whisper, tmp_path, method="frozen-encoder", max_steps=3, export=None))
+    before = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).state_dict()
+    for name, tensor in weights(tmp_path).items():
+        if name.startswith("model.encoder"):
+            torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
+    assert not torch.equal(weights(tmp_path)["model.decoder.layers.0.fc1.weight"],
+                           before["model.decoder.layers.0.fc1.weight"])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have everything imported, so that a kill is cheap to try."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["finetune.train"])
+    return context
+
+
+def test_killed_and_resumed_it_ends_as_if_unbroken(tables, tiny_whisper, tmp_path, processes):
+    """Dropout, noise and SpecAugment draw chances at each step, and must draw the same after a kill."""
+
+    def start(out):
+        given = options(tables, tiny_whisper, out, method="lora", learning_rate=1e-2, noise=True, spec_augment=True,
+                        max_steps=14, evaluate_every=2, patience=9, resume=True)  # fmt: skip
+        process = processes.Process(target=train_whisper, kwargs=given)
+        process.start()
+        return process
+
+    whole, out = start(tmp_path / "whole"), tmp_path / "killed"
+    for checkpoint in (2, 6, 12):
+        process = start(out)
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoints" / f"checkpoint-{checkpoint}").exists() and process.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)  # while this checkpoint is being written, or just after
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    last = start(out)
+    for process in (whole, last):
+        process.join()
+        assert process.exitcode == 0
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (tmp_path / "whole", out)]
+    assert losses(reports[0]) == losses(reports[1]) and len(losses(reports[0])) == 14
+    assert reports[0]["transcripts"] == reports[1]["transcripts"]
+    for name, tensor in weights(out).items():
+        assert torch.equal(tensor, weights(tmp_path / "whole")[name]), name
+
+
+def test_two_processes_learn_what_one_learns(tables, tiny_whisper, tmp_path):
+    common = {"validation_share": 0.25, "max_steps": 3, "learning_rate": 1e-2, "precision": "float32"}
+    one = train_whisper(**options(tables, tiny_whisper, tmp_path / "one", **common))
+    (tmp_path / "two.yaml").write_text(
+        "\n".join(
+            f"{name}: {value}"
+            for name, value in options(tables, tiny_whisper, tmp_path / "two", batch_size=2, **common).items()
+        )
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*torchrun, "-m", "finetune", "whisper", "--config", str(tmp_path / "two.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    assert two["transcripts"] == one["transcripts"]
+
+
+def test_stopped_early_and_killed_after_that_it_stops_again(tables, tiny_whisper, tmp_path):
+    given = options(tables, tiny_whisper, tmp_path, max_steps=12, evaluate_every=1, patience=1, learning_rate=1e-9)
+    first = train_whisper(**given)
+    assert [entry["step"] for entry in first["history"] if "eval_wer" in entry] == [1, 2]
+    before = weights(tmp_path)
+    again = train_whisper(**given, resume=True)
+    assert again["after"]["test"]["wer"] == first["after"]["test"]["wer"]
+    for name, tensor in weights(tmp_path).items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_of_equally_good_checkpoints_the_later_is_kept(tables, tiny_whisper, tmp_path):
+    train_whisper(**options(tables, tiny_whisper, tmp_path, max_steps=3, evaluate_every=1, learning_rate=1e-9))
+    state = json.loads((tmp_path / "checkpoints" / "checkpoint-3" / "trainer_state.json").read_text())
+    rates = [entry["eval_wer"] for entry in state["log_history"] if "eval_wer" in entry]
+    assert len(rates) == 3 and len(set(rates)) == 1
+    assert state["best_model_checkpoint"].endswith("checkpoint-3")
+
+
+def test_the_last_checkpoint_within_a_standard_error_of_the_lowest_rate_is_kept(
+    tables, tiny_whisper, tmp_path, monkeypatch
+):
+    given = Options(**options(tables, tiny_whisper, tmp_path, max_steps=5, evaluate_every=1, validation_share=0.9))
+    whisper, processor = load_whisper(tiny_whisper)
+    sets = prepare(given, whisper, processor, lambda text: None)
+    rows = len(sets.validation)
+    assert rows > 8
+    wrong = iter([rows, 5, 4, 5, rows])
+
+    def hear(whisper, processor, asked, *_, **__):
+        right = asked[next(wrong) :]
+        return [row.sentence if row in right else "mal" for row in asked]
+
+    monkeypatch.setattr("finetune.train.hear_rows", hear)
+    history = run(given, whisper, processor, sets, lambda text: None)
+    rates = {entry["step"]: entry["eval_wer"] for entry in history if "eval_wer" in entry}
+    assert rates[3] < rates[4] == rates[2] < rates[5] == rates[1]
+    state = json.loads((tmp_path / "checkpoints" / "checkpoint-5" / "trainer_state.json").read_text())
+    assert state["best_metric"] == rates[3] and state["best_global_step"] == 4
+    assert (tmp_path / "checkpoints" / "checkpoint-4").is_dir()
+
+
+def test_a_checkpoint_that_was_not_finished_is_not_resumed(tmp_path):
+    for step in (9, 10, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model.safetensors").touch()
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}" / WHOLE).touch()
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert not (tmp_path / "checkpoint-11").exists()
+    assert last_whole_checkpoint(tmp_path / "nothing") is None
+
+
+def test_shards_train_like_the_audio(tables, tiny_whisper, tmp_path):
+    reports = [
+        train_whisper(**options(tables, tiny_whisper, tmp_path / name, preprocess=preprocess, max_steps=3))
+        for name, preprocess in (("audio", 0), ("shards", 5))
+    ]
+    assert losses(reports[0]) == pytest.approx(losses(reports[1]), abs=1e-3)
+    assert len(list((tmp_path / "shards" / "features").glob("*.safetensors"))) == 3
+
+
+def test_a_streamed_dataset_trains_and_its_bad_rows_are_counted(tables, tiny_whisper, tmp_path):
+    import datasets
+
+    audio = datasets.Features({"bytes": datasets.Value("binary"), "path": datasets.Value("string")})
+    features = datasets.Features({"audio": audio, "sentence": datasets.Value("string")})
+    files = [tables / f"train{i}.wav" for i in range(16)] + [tables / "test0.wav"]
+    rows = {"audio": [{"bytes": file.read_bytes(), "path": file.name} for file in files],
+            "sentence": [*SENTENCES, *SENTENCES[:7], "", "fuga"]}  # fmt: skip
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
+    given = options(tables, tiny_whisper, tmp_path / "out", train=f"{tmp_path / 'set'}::train", max_steps=3)
+    report = train_whisper(**given)
+    assert report["data"]["train"]["dropped"] == {"no text": 1, "also in the test": 1}
+    assert report["data"]["train"]["rows"] == 17 and len(losses(report)) == 3
+    with pytest.raises(ValueError, match="--max-steps"):
+        train_whisper(**{**given, "max_steps": None, "out": str(tmp_path / "other")})
+
+
+def test_bad_rows_are_counted_and_training_goes_on_with_the_rest(tables, tiny_whisper, tmp_path):
+    (tmp_path / "bad").mkdir()
+    table, expected = write_bad_rows(tmp_path / "bad")
+    given = options(tables, tiny_whisper, tmp_path / "out", train=str(table), max_steps=1, validation_share=0.2)
+    report = train_whisper(**given)
+    assert sum(report["data"]["train"]["dropped"].values()) == len(expected)
+    assert report["rows"]["train"] + report["rows"]["validation"] == 6
+    markdown = (tmp_path / "out" / "data.md").read_text()
+    assert all(f"| {line} |" in markdown and kind in markdown for line, kind in expected)
+
+
+@pytest.mark.parametrize("changed, words", [
+    ({"model": "tiny_chat"}, "is a 'llama'; valid is a Whisper"),
+    ({"language": "xx"}, "doesn't know the language 'xx'; valid is one of en, es, fr"),
+    ({"method": "half"}, "--method is 'half'; valid is full, frozen-encoder, lora"),
+    ({"method": "lora", "lora_targets": "q_prog"}, "--lora-targets is 'q_prog'; valid are"),
+    ({"preprocess": 5, "noise": True}, "--noise and --speed can't change them"),
+    ({"train": "none.csv"}, "there is no table"),
+    ({"test": "train"}, "16 of 16 test recordings are also in the training set"),
+    ({"other": "english.csv"}, "valid is a CSV and its language"),
+    ({"batch_size": 0}, "--batch-size is 0"),
+])  # fmt: skip
+def test_what_cannot_be_trained_is_said_and_leaves_no_model(tables, tiny_whisper, tiny_chat, tmp_path, changed, words):
+    changed = {name: str(tiny_chat) if value == "tiny_chat" else value for name, value in changed.items()}
+    changed |= {"test": str(tables / "train.csv")} if changed.get("test") == "train" else {}
+    with pytest.raises((ValueError, OSError), match=words):
+        train_whisper(**options(tables, tiny_whisper, tmp_path / "out", **changed))
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_training_is_not_overwritten_nor_resumed_with_other_options(trained, tables, tiny_whisper):
+    out, _ = trained
+    with pytest.raises(ValueError, match="holds a training already"):
+        train_whisper(**options(tables, tiny_whisper, out))
+    given = {**json.loads((out / "options.json").read_text()), "resume": True, "epochs": 3.0}
+    with pytest.raises(ValueError, match="--epochs was 2 and is 3.0"):
+        train_whisper(**given)
+
+
+def test_out_of_memory_names_the_options_to_change():
+    given = Options(train="t.csv", batch_size=8)
+    with pytest.raises(MemoryError, match=r"--batch-size 4 --accumulate 2; --checkpointing; --method lora") as error:
+        with explain_out_of_memory(given):
+            torch.empty(2**62, dtype=torch.int8)
+    assert "--resume" in str(error.value)
+    with pytest.raises(RuntimeError, match="shapes"):
+        with explain_out_of_memory(given):
+            torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_a_push_without_a_hub_keeps_the_model_and_says_how_to_push_it(trained, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OSError, match="(?s)could not push .* hf upload me/mine"):
+        push(trained[0], "me/mine")
+
+
+def test_yaml_gives_the_same_options(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("train: a.csv\nlearning-rate: 1e-5\nepochs: 3\nnoise: true\nmax_steps: null\n")
+    assert Options(**read_yaml(path)) == Options(train="a.csv", learning_rate=1e-5, epochs=3.0, noise=True)
+    wrong = {
+        "train: a.csv\nepoch: 3": "has epoch; valid is",
+        "- a": "holds list",
+        "a: [": "isn't YAML",
+        "train: a.csv\nepochs: many": "epochs is 'many'",
+    }
+    for text, words in wrong.items():
+        path.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            read_yaml(path)
+
+
+def test_the_learning_rate_suits_the_size_and_the_method(tiny_whisper):
+    assert Options(train="a.csv").peak_learning_rate(512) == LEARNING_RATES[512]
+    assert Options(train="a.csv").peak_learning_rate(500) == LEARNING_RATES[512]
+    assert Options(train="a.csv", method="lora").peak_learning_rate(512) == 1e-3
+    assert Options(train="a.csv", learning_rate=3e-6).peak_learning_rate(512) == 3e-6
+    assert Options(train="a.csv").share_of_full_windows() == 0.03
+    assert Options(train="a.csv", method="lora").share_of_full_windows() == 0
+    assert Options(train="a.csv", method="lora", full_windows=0.2).share_of_full_windows() == 0.2
+    learner = with_lora(load_whisper(tiny_whisper)[0], Options(train="a.csv", method="lora", lora_rank=2))
+    trainable = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
+    assert 0 < trainable < sum(parameter.numel() for parameter in learner.parameters()) / 5
+
+
+def _exit_with_whether_voice_qa_is_imported():
+    sys.exit("hfpipe.pipeline.voice_qa" in sys.modules)
+
+
+def test_finetune_and_the_voice_qa_pipeline_do_not_import_each_other(processes):
+    process = processes.Process(target=_exit_with_whether_voice_qa_is_imported)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    for file in (ROOT / "hfpipe").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) finetune", file.read_text(encoding="utf-8"), re.MULTILINE), file
+
+
+def test_rows_sound_as_they_were_written(tables):
+    from finetune.data import read_rows
+
+    row = read_rows(tables / "train.csv")[0]
+    assert math.isclose(len(load(row)) / RATE, 1.0)
+
+
+def test_of_what_lora_learned_a_share_is_merged(tiny_whisper):
+    whisper = load_whisper(tiny_whisper)[0]
+    before = whisper.model.decoder.layers[0].fc1.weight.detach().clone()
+    learner = with_lora(whisper, Options(train="a.csv", method="lora", lora_rank=2, lora_alpha=2))
+    matrices = dict(learner.named_parameters())
+    a, b = (next(m for name, m in matrices.items() if f"decoder.layers.0.fc1.lora_{side}" in name) for side in "AB")
+    torch.nn.init.ones_(b)
+    learned = (b @ a).detach().clone()
+    keep_share(learner)
+    after = learner.merge_and_unload().model.decoder.layers[0].fc1.weight
+    torch.testing.assert_close(after, before + LORA_SHARE * learned)

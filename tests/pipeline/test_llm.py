@@ -1,0 +1,241 @@
+"""Chat and text2text models answer behind one call; on tiny real models."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from conftest import all_but_letters, save_tiny_chat
+from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
+
+from hfpipe.pipeline.cpu_int8 import Int8Linear
+from hfpipe.pipeline.cpu_precision import available_on_cpu
+from hfpipe.pipeline.llm_answer import default_system_prompt
+from hfpipe.pipeline.llm_local import LLM
+
+AVAILABLE = available_on_cpu()
+
+GEMMA_2 = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}<{{ message.role }}>{{ message.content }}\n{% endfor %}<assistant>"
+)
+DEAF_TO_SYSTEM = (
+    "{% for message in messages if message.role != 'system' %}<{{ message.role }}>{{ message.content }}\n{% endfor %}"
+)
+
+
+@pytest.fixture(scope="module", params=["chat", "text2text"])
+def llm(request):
+    return LLM.from_pretrained(request.getfixturevalue(f"tiny_{request.param}"), precision="float32")
+
+
+def test_answers_with_text(llm):
+    answer = llm("¿Qué hora es?", max_new_tokens=8)
+    assert answer.removesuffix("…").isalpha()
+    assert answer == llm("¿Qué hora es?", max_new_tokens=8)
+
+
+def test_a_batch_answers_each_in_order(llm):
+    questions = ["¿Qué hora es?", "¿Y?", "¿Cuántos habitantes tiene la ciudad de Bogotá?"]
+    assert llm(questions, max_new_tokens=6) == [llm(question, max_new_tokens=6) for question in questions]
+
+
+def test_a_static_cache_gives_the_same_answer(llm):  # which transformers compiles on a GPU
+    answer = llm("¿Qué hora es?", max_new_tokens=8)
+    assert answer == llm("¿Qué hora es?", max_new_tokens=8, cache_implementation="static")
+
+
+def test_saved_and_loaded_answers_the_same(llm, tmp_path):
+    llm.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+    again = LLM.from_pretrained(tmp_path, precision="float32")
+    assert again("¿Qué?", max_new_tokens=8) == llm("¿Qué?", max_new_tokens=8)
+
+
+def test_prompt_holds_instruction_history_and_question(llm):
+    history = [{"role": "user", "content": "Hola"}, {"role": "assistant", "content": "Buenas"}]
+    prompt = llm._prompt("¿Qué tal?", "Sé breve.", history, "es")
+    places = [prompt.index(text) for text in ("Sé breve.", "Hola", "Buenas", "¿Qué tal?")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("template", [GEMMA_2, DEAF_TO_SYSTEM])
+def test_instruction_opens_the_first_turn_where_there_is_no_system_turn(tmp_path, template):
+    llm = LLM.from_pretrained(save_tiny_chat(tmp_path, template))
+    prompt = llm._prompt("¿Qué tal?", "Sé breve.", [], "es")
+    assert prompt.startswith("<user>Sé breve.\n\n¿Qué tal?")
+
+
+def test_generation_options_reach_the_model(llm):
+    torch.manual_seed(0)
+    sampled = {llm("¿Qué?", max_new_tokens=8, do_sample=True, temperature=5.0) for _ in range(5)}
+    assert len(sampled) > 1
+
+
+def test_an_answer_within_the_limit_is_left_whole(tiny_chat):
+    llm = LLM.from_pretrained(tiny_chat)
+    end = llm.tokenizer.eos_token_id
+    tokens = llm.tokenizer("Una frase sin punto", add_special_tokens=False)["input_ids"]
+    assert llm._finish(torch.tensor([*tokens, end]), "¿?", "es") == "Una frase sin punto"
+    assert llm._finish(torch.tensor(tokens), "¿?", "es") == "Una frase sin…"
+
+
+def test_thoughts_are_not_spoken(tiny_chat):
+    llm = LLM.from_pretrained(tiny_chat)
+    for text in ("<think>A ver.\n\n</think>\n\nEs París.", "Es París.<think>¿O no?"):
+        tokens = llm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert llm._finish(torch.tensor([*tokens, llm.tokenizer.eos_token_id]), "¿?", "es") == "Es París."
+
+
+def test_an_empty_answer_is_an_error(tiny_chat):
+    llm = LLM.from_pretrained(tiny_chat)
+    with pytest.raises(RuntimeError, match="answered nothing to '¿Qué"):
+        llm._finish(torch.tensor([llm.tokenizer.eos_token_id]), "¿Qué?", "es")
+
+
+@pytest.mark.parametrize("history", ["hola", [{"role": "system", "content": "x"}], [{"role": "user"}], [3]])
+def test_history_of_another_form_is_refused(tiny_chat, history):
+    with pytest.raises(ValueError, match="'role': 'user' or 'assistant'"):
+        LLM.from_pretrained(tiny_chat)("¿Qué?", history=history)
+
+
+def test_a_prompt_over_the_context_is_refused(tiny_chat):
+    with pytest.raises(ValueError, match="takes 2048 in all"):
+        LLM.from_pretrained(tiny_chat)("a" * 3000)
+
+
+def test_a_base_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no chat template.*Instruct"):
+        LLM.from_pretrained(save_tiny_chat(tmp_path, template=None))
+
+
+def test_what_is_no_model_is_refused(tmp_path, tiny_vits, monkeypatch):
+    with pytest.raises(OSError, match="neither a folder"):
+        LLM.from_pretrained(tmp_path / "no" / "such" / "folder")
+    for folder in (tmp_path, tiny_vits):
+        with pytest.raises(OSError, match="llm=.*can't be loaded.*offline_repo"):
+            LLM.from_pretrained(folder)
+
+
+def test_an_id_out_of_reach_says_what_to_give(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OSError, match="llm='google/flan-t5-base' can't be reached.*offline_repo"):
+        LLM.from_pretrained("google/flan-t5-base")
+
+
+def test_weights_are_saved_in_the_dtype_that_they_came_in(tiny_chat, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(tiny_chat).to(torch.bfloat16)
+    LLM(model, LLM.from_pretrained(tiny_chat).tokenizer).save_pretrained(tmp_path / "came")
+    for precision in ("auto", *AVAILABLE):
+        llm = LLM.from_pretrained(tmp_path / "came", precision=precision)
+        llm("¿Qué?", max_new_tokens=4)
+        llm.save_pretrained(tmp_path / precision)
+        again = AutoModelForCausalLM.from_pretrained(tmp_path / precision)
+        assert again.dtype == torch.bfloat16
+        assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
+
+
+def test_a_dtype_wins_over_auto_and_a_precision_over_both(tiny_chat):
+    def linear(**options):
+        return LLM.from_pretrained(tiny_chat, **options).model.model.layers[0].mlp.up_proj
+
+    assert type(linear(dtype=torch.bfloat16)) is torch.nn.Linear
+    assert linear(dtype=torch.bfloat16).weight.dtype == torch.bfloat16
+    assert type(linear(precision="float32")) is torch.nn.Linear
+    if "int8" in AVAILABLE:
+        assert isinstance(linear(dtype=torch.bfloat16, precision="int8"), Int8Linear)
+        assert isinstance(LLM.from_pretrained(tiny_chat, precision="int8").model.lm_head, Int8Linear)
+    with pytest.raises(ValueError, match="precision='float32' can't be had together with device_map="):
+        LLM.from_pretrained(tiny_chat, precision="float32", device_map="cpu")
+    with pytest.raises(ValueError, match="precision is 'int3'; valid is auto"):
+        LLM.from_pretrained(tiny_chat, precision="int3")
+
+
+def test_default_instruction_names_the_language():
+    assert "español" in default_system_prompt("es")
+    assert "English" in default_system_prompt("en")
+    assert "French" in default_system_prompt("fr")
+
+
+CONVERSATION = [
+    {"role": "user", "content": "¿Quién pintó Las Meninas?"},
+    {"role": "assistant", "content": "Velázquez."},
+]
+
+
+def calls(llm):
+    """Asks things that share a beginning with what was asked before: all, much, little or none of it."""
+    for question in ("¿Qué hora es?", "¿Qué hora es?", "¿Qué hora será?", "¿Y?", "", "¿Qué hora es hoy en Bogotá?"):
+        yield llm(question, max_new_tokens=6)
+    yield llm("What?", language="en", max_new_tokens=6)
+    history = []
+    for turn in CONVERSATION * 2:
+        history.append(turn)
+        yield llm("¿Y luego?", history=history, max_new_tokens=6)
+    yield llm(["¿Qué hora es?", "¿Y?"], max_new_tokens=6)
+    yield llm("¿Qué hora es?", system_prompt="", max_new_tokens=6)
+    yield llm("¿Qué hora es?", max_new_tokens=6, num_beams=2)
+    yield llm("¿Qué hora es?", max_new_tokens=6)
+
+
+def test_answers_are_the_same_with_and_without_what_was_kept(llm, monkeypatch):
+    kept = list(calls(llm))
+    monkeypatch.setattr(llm, "_keeps", False)
+    llm._kept = None
+    assert kept == list(calls(llm)) and llm._kept is None
+
+
+@pytest.mark.parametrize("kind", ["sliding", "hybrid"])
+def test_a_long_history_is_read_once_by_layers_that_see_a_window_of_it(tiny_chat, monkeypatch, kind):
+    """Most of Gemma 3's layers see the last 512 tokens alone."""
+    tokenizer = LLM.from_pretrained(tiny_chat).tokenizer
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1}
+    layers = ["sliding_attention"] * 2 if kind == "sliding" else ["sliding_attention", "full_attention"]
+    config = Gemma3TextConfig(
+        vocab_size=len(tokenizer), head_dim=8, num_hidden_layers=2, layer_types=layers, sliding_window=300, **sizes
+    )
+    model = Gemma3ForCausalLM(config)
+    model.generation_config.suppress_tokens = all_but_letters(len(tokenizer), set())
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    llm = LLM(model, tokenizer)
+    short, long = "¿Qué hora es?", "a" * 400
+    questions = [short, short + " Di.", long, long + "b", long + "b", short, long]
+    read = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    kept = [llm(question, max_new_tokens=8) for question in questions]
+    longest = max(read)
+    assert longest > config.sliding_window
+    read.clear()
+    assert llm(long + "c", max_new_tokens=8) and max(read) < 50
+    monkeypatch.setattr(llm, "_keeps", False)
+    assert kept == [llm(question, max_new_tokens=8) for question in questions]
+
+
+def test_a_prompt_that_begins_like_the_last_is_read_from_where_it_differs(tiny_chat):
+    llm = LLM.from_pretrained(tiny_chat, precision="float32")
+    read = []
+    llm.model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    llm("¿Qué hora es?", max_new_tokens=4)
+    whole = read[0]
+    assert read == [whole, 1, 1, 1]
+    read.clear()
+    llm("¿Qué hora es?", max_new_tokens=4)
+    assert read == [1, 1, 1, 1]
+    read.clear()
+    llm("¿Qué día es?", max_new_tokens=4)
+    assert read == [len("día es?\n<assistant>".encode()), 1, 1, 1] and read[0] < whole
+    kept, _ = llm._kept
+    prompt = llm._prompt("¿Qué día es?", default_system_prompt("es"), [], "es")
+    assert len(kept) == len(prompt.encode()) + 3  # one prompt and one answer, and no more
+
+
+def test_threads_do_not_disturb_each_other(tiny_chat):
+    llm = LLM.from_pretrained(tiny_chat, precision="float32")
+    questions = [f"¿Qué hora es en {place}?" for place in ("Lima", "Quito", "La Paz", "Bogotá", "México")] * 4
+    expected = [llm(question, max_new_tokens=8) for question in questions]
+    with ThreadPoolExecutor(5) as pool:
+        assert list(pool.map(lambda question: llm(question, max_new_tokens=8), questions)) == expected
