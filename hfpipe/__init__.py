@@ -24,7 +24,7 @@ _MODULES = {
     "Endpointer": "pipeline.live_endpointer",
     "LLM": "pipeline.llm_local",
     "RemoteLLM": "pipeline.llm_remote",
-    "load_tts": "pipeline.tts_transformers",
+    "load_tts": "pipeline.tts_load",
     "TransformersTTS": "pipeline.tts_transformers",
     "XTTS": "pipeline.tts_xtts",
     "Kokoro": "pipeline.tts_kokoro",

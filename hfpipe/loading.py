@@ -5,13 +5,13 @@ import os
 from safetensors import SafetensorError
 from transformers import pipeline
 
+from .pipeline.errors import explain_out_of_memory
 from .pipeline.hub_access import check_reachable
-from .pipeline.hub_parts import explain_out_of_memory
 from .pipeline.voice_qa import VoiceQAPipeline
 
 
 def load(model=None, **kwargs) -> VoiceQAPipeline:
-    """Loads a voice-qa pipeline with the installed code; none of the repo's code is run.
+    """Load a voice-qa pipeline with the installed code; none of the repo's code is run.
 
     Args:
         model: a voice-qa repo or a Whisper: a folder or a Hub id. None is the default Whisper with the default parts.

@@ -6,7 +6,7 @@ import time
 import numpy as np
 from conftest import EXAMPLES
 
-from hfpipe.pipeline.engine_cancel import check
+from hfpipe.pipeline.engine_cancel import raise_if_cancelled
 
 QUESTION = str(EXAMPLES / "pregunta.wav")
 ANSWER = (
@@ -32,10 +32,10 @@ class Talker:
     def __call__(self, question, language, on_text=None, history=None):
         for number, word in enumerate(self.answer.split(" ")):
             while not self.leave.acquire(timeout=0.005):
-                check()
+                raise_if_cancelled()
             if number == self.fails_at:
                 raise RuntimeError("the talker lost its tongue")
-            check()
+            raise_if_cancelled()
             if on_text:
                 on_text(word if number == 0 else f" {word}")
         return self.answer

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import threading
 import zlib
 from collections.abc import Iterator
 
@@ -9,11 +10,14 @@ import numpy as np
 import torch
 from transformers import AutomaticSpeechRecognitionPipeline, GenerationMixin, LogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
-from transformers.utils import logging
 
-from .audio import SAMPLING_RATE, NoSpeech
-from .cpu_precision import convert_linears, fastest_for_prompts, resolve_precision
+from .audio import SAMPLING_RATE
+from .cpu_precision import choose_precision, convert_linears, fastest_for_prompts
+from .engine_cancel import holding
+from .errors import NoSpeech
+from .logs import quiet_transformers
 
 FULL_WINDOW = 30  # seconds that Whisper was trained to hear at once
 SHORT_WINDOWS = (5, 8, 10, 15, 20)  # seconds
@@ -24,42 +28,42 @@ MARGIN = 128 / POSITIONS_PER_SECOND  # seconds of silence to leave after the spe
 MAX_TOKENS_PER_SECOND, SPARE_TOKENS = 8, 10  # speech has about 4
 MAX_COMPRESSION = 2.4  # compression_ratio_threshold of openai/whisper, transcribe.py
 
-# Whisper's own way with a stretch that repeats itself or that it is unsure of: it is drawn again, ever more freely
+# Whisper's temperature fallback for a window that repeats itself or that it is unsure of
 # (Radford et al. 2022, §4.5; transformers compresses tokens, not letters, so its documentation's threshold is lower).
-DRAW_AGAIN = {
+FALLBACK = {
     "temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     "compression_ratio_threshold": 1.35,
     "logprob_threshold": -1.0,
 }
 
 
-def prepare_whisper(model, precision: str = "auto") -> None:
-    """Puts a Whisper's layers into the precision that its device computes in; its state dict stays as it was.
+def prepare_whisper(model, precision: str = "auto", dtype: torch.dtype | None = None) -> None:
+    """Convert a Whisper's layers to the precision that its device computes in; its state dict stays as it was.
 
     For "auto" the encoder takes the faster of float32 and bfloat16, and the decoder may take int8 weights too: int8
     noise in the encoder costs words, while a decoder's time goes into reading its weights.
 
     Args:
-        model: a `WhisperForConditionalGeneration`, changed in place. One that is quantised or spread over devices
-            stays as it is; so does, for "auto", one on a GPU.
-        precision: one of `PRECISIONS`.
+        model: a `WhisperForConditionalGeneration`, changed in place. One that is quantized or spread over devices
+            stays as it is.
+        precision, dtype: see `choose_precision`.
 
     Raises:
         ValueError: no such precision, or not on this device.
     """
-    resolved = resolve_precision(precision, model.device)
-    if getattr(model, "hf_quantizer", None) or hasattr(model, "hf_device_map"):
+    chosen = choose_precision(precision, dtype, model.device)
+    if chosen is None or getattr(model, "hf_quantizer", None) or hasattr(model, "hf_device_map"):
         return
     if model.device.type == "cpu":
-        convert_linears(model.get_encoder(), fastest_for_prompts() if precision == "auto" else resolved)
-        convert_linears(model.get_decoder(), resolved)
-        model.proj_out = convert_linears(torch.nn.Sequential(model.proj_out), resolved)[0]
-    elif precision != "auto":
-        model.to(getattr(torch, resolved))
+        convert_linears(model.get_encoder(), fastest_for_prompts() if precision == "auto" else chosen)
+        convert_linears(model.get_decoder(), chosen)
+        model.proj_out = convert_linears(torch.nn.Sequential(model.proj_out), chosen)[0]
+    else:
+        model.to(getattr(torch, chosen))
 
 
 def language_code(language: str | None) -> str | None:
-    """Gives the code of a language named by code ("es", "es-MX") or in English ("Spanish"); None stays None.
+    """Return the code of a language named by code ("es", "es-MX") or in English ("Spanish"); None stays None.
 
     Raises:
         ValueError: Whisper knows no such language.
@@ -78,7 +82,7 @@ def language_code(language: str | None) -> str | None:
 def transcribe(
     asr: AutomaticSpeechRecognitionPipeline, questions: list[np.ndarray], language: str | None
 ) -> list[tuple[str, str]]:
-    """Turns spoken questions into text, and tells the language of each.
+    """Transcribe spoken questions, and detect the language of each.
 
     Most questions last a few seconds, and Whisper pads them to 30: here its encoder hears a shorter window where one
     leaves a margin, and hears all 30 s only if the text then runs on or repeats itself. Longer questions are heard
@@ -114,25 +118,36 @@ def transcribe(
 
 
 def encode(asr: AutomaticSpeechRecognitionPipeline, questions: list[np.ndarray], window: int) -> BaseModelOutput:
-    """Encodes the first `window` seconds of each question; the states are (questions, 50 * window, d_model)."""
+    """Encode the first `window` seconds of each question; the states are (questions, 50 * window, d_model)."""
     model = asr.model
     features = asr.feature_extractor(
         questions, sampling_rate=SAMPLING_RATE, max_length=window * SAMPLING_RATE, return_tensors="pt"
     ).input_features
     encoder = model.get_encoder()
-    if window != FULL_WINDOW:  # the same layers, with the first positions alone: transformers refuses other lengths
-        positions = window * POSITIONS_PER_SECOND
-        encoder = copy.copy(encoder)
-        encoder._modules = dict(encoder._modules)
-        encoder.config = copy.copy(encoder.config)
-        encoder.config.max_source_positions = positions
-        encoder.embed_positions = torch.nn.Embedding.from_pretrained(encoder.embed_positions.weight[:positions])
+    if window != FULL_WINDOW:
+        encoder = shorten_encoder(encoder, window * POSITIONS_PER_SECOND)
     with torch.inference_mode():
         return encoder(features.to(model.device, model.dtype))
 
 
+def shorten_encoder(encoder: WhisperEncoder, positions: int) -> WhisperEncoder:
+    """Return an encoder of the same layers that takes the first `positions` alone: transformers refuses other lengths.
+
+    The layers are shared and stay as they are, so both encoders may be used at once.
+    """
+    config = copy.copy(encoder.config)
+    config.max_source_positions, config.encoder_layers = positions, 0  # the layers are put in below
+    with torch.device("meta"):
+        short = WhisperEncoder(config)
+    for name, module in encoder.named_children():
+        setattr(short, name, module)
+    short.embed_positions = torch.nn.Embedding.from_pretrained(encoder.embed_positions.weight[:positions])
+    short.training = encoder.training
+    return short
+
+
 def detect_languages(asr: AutomaticSpeechRecognitionPipeline, encoded: BaseModelOutput) -> list[str]:
-    """Gives the ISO 639-1 code of the language that Whisper hears in each encoded question."""
+    """Return the ISO 639-1 code of the language that Whisper detects in each encoded question."""
     if not asr.model.generation_config.is_multilingual:
         return ["en"] * len(encoded.last_hidden_state)
     tokens = asr.model.detect_language(encoder_outputs=encoded)
@@ -145,7 +160,7 @@ def decode(
     languages: list[str],
     max_new_tokens: int | None = None,
 ) -> tuple[list[str], list[bool]]:
-    """Writes down what was encoded, greedily: the stock pipeline's 5 beams take three times as long.
+    """Decode what was encoded, greedily: the stock pipeline's 5 beams take three times as long.
 
     This is what Whisper's own `generate` does with audio of up to 30 s and no timestamps, without what that prepares
     for more: each of its steps looked up all 50,000 tokens among the suppressed ones, which took a third of the time.
@@ -183,7 +198,7 @@ def decode(
 
 
 class Suppress(LogitsProcessor):
-    """Rules tokens out of a text, and some more of them as its first.
+    """Suppress tokens in a text, and some more of them as its first.
 
     Args:
         tokens, first: ids, or None.
@@ -197,19 +212,19 @@ class Suppress(LogitsProcessor):
         self.length = length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Sets the logits (questions, vocabulary) of what is ruled out to minus infinity."""
+        """Set the logits (questions, vocabulary) of suppressed tokens to minus infinity."""
         scores = scores.index_fill(1, self.tokens, -torch.inf)
         return scores.index_fill(1, self.first, -torch.inf) if input_ids.shape[1] == self.length else scores
 
 
 def repeats_itself(text: str) -> bool:
-    """Tells whether a text compresses so well that it must say one thing over and over."""
+    """Return whether a text compresses so well that it must repeat itself."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) > MAX_COMPRESSION
 
 
 def _decode_with_care(asr, encoded, languages: list[str], questions: list[np.ndarray], seconds: float) -> list[str]:
-    """Writes down what a short window holds; hears in full those questions for which that went wrong."""
+    """Decode a short window; encode those questions again in full for which that went wrong."""
     texts, ran_on = decode(asr, encoded, languages, SPARE_TOKENS + round(MAX_TOKENS_PER_SECOND * seconds))
     wrong = [i for i, text in enumerate(texts) if ran_on[i] or repeats_itself(text)]
     if wrong:
@@ -221,7 +236,7 @@ def _decode_with_care(asr, encoded, languages: list[str], questions: list[np.nda
 
 
 def _prompt(asr, language: str) -> list[int]:
-    """Gives the tokens that have Whisper write down a language, without timestamps."""
+    """Return the tokens that prompt Whisper to transcribe a language, without timestamps."""
     config = asr.model.generation_config
     names = ["<|notimestamps|>"]
     if config.is_multilingual:
@@ -234,7 +249,7 @@ def _prompt(asr, language: str) -> list[int]:
 
 
 def hear_long(asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, language: str | None) -> str:
-    """Writes down audio of any length at 16 kHz, window after window, each from where the last sentence ended."""
+    """Transcribe audio of any length at 16 kHz, window after window, each from where the last sentence ended."""
     model = asr.model
     inputs = asr.feature_extractor(
         samples,
@@ -246,27 +261,26 @@ def hear_long(asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, lang
     )
     # Without the task Whisper degenerates into one repeated word; a model of English alone takes neither.
     said = {"task": "transcribe", "language": language} if model.generation_config.is_multilingual else {}
-    loudness = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns of arguments that Whisper's own code sets
-    try:
-        with torch.inference_mode(), same_draws():
-            tokens = model.generate(
-                input_features=inputs.input_features.to(model.device, model.dtype),
-                attention_mask=inputs.attention_mask.to(model.device),
-                return_timestamps=True,  # by which it goes from window to window
-                num_beams=1,
-                return_dict_in_generate=False,
-                **DRAW_AGAIN,
-                **said,
-            )
-    finally:
-        logging.set_verbosity(loudness)
+    # It warns of arguments that Whisper's own code sets.
+    with torch.inference_mode(), fixed_seed(), quiet_transformers():
+        tokens = model.generate(
+            input_features=inputs.input_features.to(model.device, model.dtype),
+            attention_mask=inputs.attention_mask.to(model.device),
+            return_timestamps=True,  # by which it goes from window to window
+            num_beams=1,
+            return_dict_in_generate=False,
+            **FALLBACK,
+            **said,
+        )
     return asr.tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].strip()
 
 
+_seeding = threading.Lock()  # torch's generator is one for all threads
+
+
 @contextlib.contextmanager
-def same_draws() -> Iterator[None]:
-    """Has what the block draws by chance be the same each time, and leaves torch's chances as they were."""
-    with torch.random.fork_rng():
+def fixed_seed() -> Iterator[None]:
+    """Seed torch's generator within the block, and restore it after it; blocks of several threads take turns."""
+    with holding(_seeding), torch.random.fork_rng():
         torch.manual_seed(0)
         yield

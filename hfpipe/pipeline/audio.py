@@ -8,7 +8,9 @@ import shutil
 import struct
 import urllib.request
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +19,9 @@ import soxr
 import torch
 from transformers.pipelines.audio_utils import ffmpeg_read
 
-from .cpu_threads import threads
+from .audio_vad import has_speech
+from .errors import NoSpeech
+from .files import atomic_write
 
 SAMPLING_RATE = 16_000  # Hz, what Whisper and silero-vad hear
 VALID_SAMPLING_RATES = (1_000, 768_000)  # Hz
@@ -25,32 +29,35 @@ FFMPEG_SAMPLING_RATE = 48_000  # Hz, for the formats that libsndfile doesn't rea
 URL_TIMEOUT = 30  # seconds
 MAX_CHANNELS = 32  # the shorter axis of a 2-D array is its channels, up to this many
 
-SPEECH_THRESHOLD = 0.5  # probability of speech, silero-vad's own default
-LISTENING_BLOCK = 30 * SAMPLING_RATE  # samples; the first block with speech in it is enough
 REFERENCE_MIN_SECONDS = 3.0  # XTTS's authors claim cloning from 3 s (coqui-tts, docs/source/models/xtts.md)
 REFERENCE_GOOD_SECONDS = 10.0
 CLIPPED_SHARE = 1e-3  # of the samples lying flat against the peak; clean speech has none
 UNKNOWN_WAV_SIZE = 0x7FFF0000  # writers to a pipe put this or more as a size that they can't know yet
 
 
-class NoSpeech(ValueError):
-    """Nobody speaks in a question, or no word of it is understood."""
+class Recording(NamedTuple):
+    """A decoded question: float32 (samples,) at 16 kHz, its name for messages, and the seconds that decoding took."""
+
+    samples: np.ndarray
+    name: str
+    seconds: float = 0.0
 
 
-class Reference(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Reference:
     """One checked recording of the voice to speak with: `array` is float32 (samples,) at `sampling_rate` Hz."""
 
     array: np.ndarray
     sampling_rate: int
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
-        """Names the recording by its content, for caches."""
+        """The SHA-256 of rate and samples, by which caches know the recording."""
         return hashlib.sha256(self.sampling_rate.to_bytes(4, "little") + self.array.tobytes()).hexdigest()
 
 
 def load_audio(audio, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Decodes one piece of audio to float32 mono in [-1, 1], at its own rate or resampled to `sampling_rate`.
+    """Decode one piece of audio to float32 mono in [-1, 1], at its own rate or resampled to `sampling_rate`.
 
     Args:
         audio: a path, an http(s) URL, the bytes of a file, an array or tensor of shape (samples,), (samples,
@@ -72,7 +79,7 @@ def load_audio(audio, sampling_rate: int | None = None) -> tuple[np.ndarray, int
 
 
 def check_sampling_rate(rate, name: str) -> int:
-    """Gives a sampling rate in Hz as an int; raises ValueError where what is named can't have it."""
+    """Return a sampling rate in Hz as an int; raise ValueError if it is no rate, naming what it belongs to."""
     if not isinstance(rate, (int, float, np.integer, np.floating)) or rate != int(rate):
         raise ValueError(f"{name}: sampling_rate is {rate!r}; valid is a whole number of Hz, such as 16000.")
     low, high = VALID_SAMPLING_RATES
@@ -82,31 +89,42 @@ def check_sampling_rate(rate, name: str) -> int:
 
 
 def resample(samples: np.ndarray, sampling_rate: int, target: int) -> np.ndarray:
-    """Resamples a float32 waveform of shape (samples,) from `sampling_rate` to `target` Hz, within [-1, 1]."""
+    """Resample a float32 waveform of shape (samples,) from `sampling_rate` to `target` Hz, within [-1, 1]."""
     if sampling_rate == target:
         return samples
     return np.clip(soxr.resample(samples, sampling_rate, target), -1.0, 1.0).astype(np.float32, copy=False)
 
 
-def load_question(audio) -> np.ndarray:
-    """Decodes a spoken question to float32 (samples,) at 16 kHz; refuses audio in which nobody speaks.
+def load_recording(audio) -> Recording:
+    """Decode a question to 16 kHz; raise what `load_audio` raises."""
+    start = perf_counter()
+    samples, _ = load_audio(audio, SAMPLING_RATE)
+    return Recording(samples, _name(audio), perf_counter() - start)
 
-    Whisper invents text for silence and noise (transformers#24512), so they never reach it.
+
+def refuse_silence(recording: Recording) -> None:
+    """Raise NoSpeech if silero-vad hears nobody: Whisper invents text for silence and noise (transformers#24512)."""
+    if not has_speech(recording.samples):
+        raise NoSpeech(
+            f"no speech in {recording.name} ({_describe(recording.samples, SAMPLING_RATE)}): it is silence, noise or "
+            "too short. A question must be spoken, for a quarter of a second or more: check the microphone and record "
+            "again."
+        )
+
+
+def load_question(audio) -> np.ndarray:
+    """Decode a spoken question to float32 (samples,) at 16 kHz.
 
     Raises:
-        NoSpeech: silero-vad hears nobody; also all that `load_audio` raises.
+        NoSpeech: nobody speaks in it; also all that `load_audio` raises.
     """
-    samples, _ = load_audio(audio, SAMPLING_RATE)
-    if not has_speech(samples):
-        raise NoSpeech(
-            f"no speech in {_name(audio)} ({_describe(samples, SAMPLING_RATE)}): it is silence, noise or too short. "
-            "A question must be spoken, for a quarter of a second or more: check the microphone and record again."
-        )
-    return samples
+    recording = load_recording(audio)
+    refuse_silence(recording)
+    return recording.samples
 
 
 def load_reference(speaker_wav) -> list[Reference]:
-    """Decodes and checks the recording, or recordings, of the voice to imitate, at their own sampling rate.
+    """Decode and check the recording, or recordings, of the voice to imitate, at their own sampling rate.
 
     Args:
         speaker_wav: what `load_audio` takes, or a list of them by one speaker; a `Reference` passes as it is.
@@ -137,36 +155,15 @@ def load_reference(speaker_wav) -> list[Reference]:
 
 
 def undecoded(dataset):
-    """Leaves a dataset's audio encoded, since decoding it takes torchcodec and FFmpeg, and `load_audio` neither."""
+    """Return a dataset whose audio stays encoded: decoding it takes torchcodec and FFmpeg, `load_audio` neither."""
     feature = (dataset.features or {}).get("audio")
     return dataset.cast_column("audio", type(feature)(decode=False)) if hasattr(feature, "decode") else dataset
 
 
-def has_speech(samples: np.ndarray) -> bool:
-    """Tells whether silero-vad hears anybody speak in a float32 waveform of shape (samples,) at 16 kHz."""
-    get_speech_timestamps, model = _voice_activity_detector()
-    blocks = (samples[start : start + LISTENING_BLOCK] for start in range(0, len(samples), LISTENING_BLOCK))
-    with threads(1):  # its steps are too small to share, and two threads wait for each other on a busy machine
-        return any(get_speech_timestamps(torch.from_numpy(block), model, SPEECH_THRESHOLD) for block in blocks)
-
-
 def write_wav(path, samples: np.ndarray, sampling_rate: int) -> None:
-    """Writes a waveform of shape (samples,) in [-1, 1] as 16-bit PCM; the file appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        soundfile.write(partial, samples, sampling_rate, subtype="PCM_16", format="WAV")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@functools.cache
-def _voice_activity_detector():
-    with threads(torch.get_num_threads()):  # importing silero_vad sets one thread for the whole process
-        from silero_vad import get_speech_timestamps, load_silero_vad
-
-        return get_speech_timestamps, load_silero_vad()
+    """Write a waveform of shape (samples,) in [-1, 1] as 16-bit PCM; the file appears whole or not at all."""
+    with atomic_write(path) as temporary:
+        soundfile.write(temporary, samples, sampling_rate, subtype="PCM_16", format="WAV")
 
 
 def _check_reference(recording) -> Reference:
@@ -198,14 +195,14 @@ def _check_samples(samples: np.ndarray, rate: int, name: str) -> Reference:
 
 
 def _clipped_share(samples: np.ndarray) -> float:
-    """Measures the share of samples in runs of three or more that lie within 0.01 % of the waveform's peak."""
+    """Return the share of samples in runs of three or more that lie within 0.01 % of the waveform's peak."""
     at_peak = np.abs(samples) >= np.abs(samples).max() * 0.9999
     runs = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
     return float(runs.mean()) if runs.size else 0.0
 
 
 def _read(audio) -> tuple[np.ndarray, int, str]:
-    """Gives the undecoded kinds of input a single shape: samples of any layout, rate in Hz, a name for messages."""
+    """Return the samples of any kind of input in any layout, their rate in Hz, and a name for messages."""
     name = _name(audio)
     if isinstance(audio, Reference):
         return audio.array, audio.sampling_rate, name
@@ -232,7 +229,7 @@ def _read(audio) -> tuple[np.ndarray, int, str]:
 
 
 def _fetch(location: str) -> bytes:
-    """Reads the bytes behind a path or an http(s) URL."""
+    """Read the bytes behind a path or an http(s) URL."""
     if location.startswith(("http://", "https://")):
         try:
             with urllib.request.urlopen(location, timeout=URL_TIMEOUT) as response:
@@ -250,7 +247,7 @@ def _fetch(location: str) -> bytes:
 
 
 def _decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    """Decodes a file's bytes with libsndfile, or with FFmpeg where libsndfile doesn't know the format."""
+    """Decode a file's bytes with libsndfile, or with FFmpeg if libsndfile doesn't know the format."""
     if not data:
         raise ValueError(f"{name} is empty (0 bytes); give an audio file (wav, flac, ogg, mp3) with speech in it.")
     try:
@@ -292,7 +289,7 @@ def _truncated(name: str) -> str:
 
 
 def _is_truncated(data: bytes) -> bool:
-    """Tells whether a wav, an aiff or an Ogg stream ends before its headers say; libsndfile reads on silently."""
+    """Return whether a wav, an aiff or an Ogg stream ends before its headers say, which libsndfile ignores."""
     if data[:4] == b"OggS":  # RFC 3533 §6: a page is a header of 27 bytes, a table of lengths, and as much data
         page = data[data.rfind(b"OggS") :]
         return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
@@ -322,7 +319,7 @@ def _to_numpy(array, name: str) -> np.ndarray:
 
 
 def _to_mono_float32(samples: np.ndarray, name: str) -> np.ndarray:
-    """Averages the channels and scales the sample type to float32 in [-1, 1]."""
+    """Average the channels and scale the sample type to float32 in [-1, 1]."""
     if samples.size == 0:
         raise ValueError(f"{name} has no samples; give audio with speech in it.")
     if samples.ndim > 2 or (samples.ndim == 2 and min(samples.shape) > MAX_CHANNELS) or samples.ndim == 0:
@@ -348,7 +345,7 @@ def _to_mono_float32(samples: np.ndarray, name: str) -> np.ndarray:
 
 
 def _name(audio) -> str:
-    """Names an input in a message, without printing its samples."""
+    """Return the name of an input for a message, without its samples."""
     if isinstance(audio, (str, os.PathLike)):
         return f"'{os.fspath(audio)}'"
     if isinstance(audio, dict) and isinstance(audio.get("path"), str):

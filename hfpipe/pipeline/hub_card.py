@@ -9,9 +9,8 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from .hub_access import hub_reachable, split_revision
+from .hub_access import XTTS_ID, hub_reachable, split_revision
 from .hub_parts import PARTS, Source
-from .tts_xtts_checkpoint import XTTS_ID
 from .tts_xtts_license import LICENCE_URL
 
 WHISPER_CARD = "WHISPER.md"  # the Whisper's own card, where README.md is the whole repo's

@@ -1,17 +1,12 @@
-"""Find and load the parts of a voice-qa repo, and know where each came from."""
+"""Find the parts of a voice-qa repo, and know where each came from."""
 
-import contextlib
-import inspect
 import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import pipeline
-from transformers.utils import logging
 from transformers.utils.hub import resolve_revision
 
 from .hub_access import DEFAULT_PARTS, DEFAULT_WHISPER, WITHOUT_HUB, check_reachable, split_revision
@@ -20,11 +15,6 @@ PARTS = ("llm", "tts")
 EXAMPLE_PARTS = {
     "llm": "'Qwen/Qwen2.5-1.5B-Instruct' or 'google/flan-t5-base'",
     "tts": "'coqui/XTTS-v2' or 'facebook/mms-tts-spa'",
-}
-SMALLER = {
-    "asr": "a smaller Whisper (model='openai/whisper-base' or 'openai/whisper-tiny')",
-    "llm": "a smaller LLM (llm='Qwen/Qwen2.5-0.5B-Instruct')",
-    "tts": "a smaller voice (tts='facebook/mms-tts-spa')",
 }
 PINNED = dict(map(split_revision, DEFAULT_PARTS.values()))
 REFERENCE = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
@@ -41,7 +31,7 @@ class Source(NamedTuple):
         return os.path.isdir(self.name)
 
     def find(self, file: str) -> Path | None:
-        """Finds a file of the model in its folder or in the Hub's cache, without asking the Hub."""
+        """Find a file of the model in its folder or in the Hub's cache, without asking the Hub."""
         if self.is_folder:
             found = os.path.join(self.name, file)
         else:
@@ -56,7 +46,7 @@ class Source(NamedTuple):
 
 
 def find_source(name: str, revision: str | None, token, argument: str) -> Source:
-    """Pins a Hub id to the commit that its revision is now at; a folder stays as it is.
+    """Pin a Hub id to the commit that its revision is now at; a folder stays as it is.
 
     Args:
         name: a folder or a Hub id.
@@ -75,7 +65,7 @@ def find_source(name: str, revision: str | None, token, argument: str) -> Source
 
 
 def find_part(part: str, config, whisper: Source, token) -> Source:
-    """Finds the part that a repo's config names: a folder of the repo, downloaded if need be, or another repo.
+    """Find the part that a repo's config names: a folder of the repo, downloaded if need be, or another repo.
 
     Args:
         part: "llm" or "tts".
@@ -118,7 +108,7 @@ def find_part(part: str, config, whisper: Source, token) -> Source:
 
 
 def find_folder(folder: str, whisper: Source, token, part: str, only: str = "*") -> str:
-    """Gives the path of a repo's folder, downloaded from the Hub where the repo lies there.
+    """Return the path of a repo's folder, downloaded if the repo is on the Hub.
 
     Args:
         folder: name of the folder in the repo.
@@ -147,87 +137,3 @@ def find_folder(folder: str, whisper: Source, token, part: str, only: str = "*")
             f"the repo {whisper.name!r} lacks its folder {folder!r} ({part}). Download it again, or give {part}=."
         )
     return path
-
-
-def arguments_of_pipeline(pipeline_class) -> dict:
-    """Finds what `transformers.pipeline` was given and hands to no class: `revision`, `token`, `model_kwargs`.
-
-    transformers 5.23 loads the root with them and keeps them to itself, though the parts of a private repo need its
-    token, and those of an old revision that revision. The frame of the call is the only place that has them.
-
-    Returns:
-        The arguments, or {} where the class wasn't built by `pipeline`.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        given = frame.f_locals if frame.f_code is pipeline.__code__ else {}
-        if given.get("pipeline_class") is pipeline_class:
-            return {**given["hub_kwargs"], "model_kwargs": given["model_kwargs"]}
-        frame = frame.f_back
-    return {}
-
-
-def check_weights(model, name: str, revision: str | None = None, token=None) -> None:
-    """Refuses a model whose files lack weights, which transformers would have filled with random numbers.
-
-    The files' headers are read once more, 0.2 s for a Whisper base: `pipeline` keeps what the first reading found.
-
-    Args:
-        model: as it was loaded, in full.
-        name, revision, token: where from.
-
-    Raises:
-        OSError: weights are missing; the message names one.
-    """
-    if not getattr(model, "hf_quantizer", None) and not hasattr(model, "peft_config"):
-        source = {"revision": revision, "token": token, "local_files_only": True}
-        with _silent():
-            report = type(model).from_pretrained(name, **source, device_map="meta", output_loading_info=True)[1]
-        refuse_missing(name, report["missing_keys"])
-
-
-def refuse_missing(name: str, missing) -> None:
-    """Raises OSError where a model's files lack some of its weights.
-
-    Args:
-        name: of the model.
-        missing: names of the weights that aren't there.
-    """
-    if missing:
-        raise OSError(
-            f"the weights of {name!r} are incomplete: {len(missing)} are missing, such as {min(missing)!r}. The files "
-            "are damaged, or belong to another config.json: copy or download them again."
-        )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tells whether an error is that of an allocation, on a GPU or not."""
-    allocation_failed = "alloc" in str(error).lower() and "memory" in str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or allocation_failed
-
-
-@contextlib.contextmanager
-def _silent():
-    """Keeps transformers' progress bars and reports to itself."""
-    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if has_bars:
-            logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def explain_out_of_memory(stage: str):
-    """Turns running out of memory, on a GPU or not, into a MemoryError that names the stage and a smaller model."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"out of memory in {stage!r} ({error}). Close other programs, or use {SMALLER[stage]}."
-        ) from error

@@ -10,7 +10,7 @@ from .live_stream import Stream
 
 
 class Conversation:
-    """Asks a pipeline turn after turn, and remembers what was asked and what was heard of the answers.
+    """Ask a pipeline turn after turn, and remember what was asked and what was heard of the answers.
 
     Args:
         pipe: a `VoiceQAPipeline`.
@@ -27,13 +27,13 @@ class Conversation:
         self.history = json.loads(history) if isinstance(history, str) else list(history or [])
 
     def __call__(self, audio, **options) -> dict:
-        """Answers a spoken question, as the pipeline does, and remembers it; an error leaves the history as it was."""
+        """Answer a spoken question, as the pipeline does, and remember it; an error leaves the history as it was."""
         result = self.pipe(audio, history=list(self.history), **{**self.options, **options})
         self._remember(result)
         return result
 
     def stream(self, audio, **options) -> Stream:
-        """Answers a spoken question as events, as the pipeline's `stream` does.
+        """Answer a spoken question as events, as the pipeline's `stream` does.
 
         It is remembered when the last event was read. When the stream is cancelled, only what was heard of the answer
         is, and "…" after it.
@@ -51,7 +51,7 @@ class Conversation:
         interrupt: bool = True,
         **options,
     ) -> Iterator:
-        """Answers live audio turn after turn, until it ends: whoever speaks, is answered once they pause.
+        """Answer live audio turn after turn, until it ends: whoever speaks is answered once they pause.
 
         Args:
             chunks: an iterable of arrays, (samples,) or (samples, 1), of any length, floats in [-1, 1] or integers:
@@ -66,8 +66,8 @@ class Conversation:
             options: of every turn.
 
         Returns:
-            An iterator over events. For each turn: `TurnBegan`, when a player should stop; `TurnEnded`; then what
-            `stream` gives, up to `Done` or to the next `TurnBegan`; or `Unheard` where no word was understood.
+            An iterator over events. For each turn these are `TurnBegan`, when a player should stop; `TurnEnded`; then
+            the events of a stream, up to `Done` or to the next `TurnBegan`; or `Unheard` if no word was understood.
 
             Take them as they come, and play beside it: while a program plays and takes none, it isn't told that
             somebody speaks. What was heard of an answer is told by the clock, as if each sound was played when it was
@@ -84,7 +84,7 @@ class Conversation:
         return answer_turns(self, chunks, Endpointer(sampling_rate, pause), interrupt, options)
 
     def to_json(self) -> str:
-        """Gives the turns as JSON, for `history=`."""
+        """Return the turns as JSON, for `history=`."""
         return json.dumps(self.history, ensure_ascii=False)
 
     def _remember(self, result: dict) -> None:

@@ -1,6 +1,5 @@
-"""Find where turns begin and end in live audio, chunk by chunk, and cut them out."""
+"""Detect where turns begin and end in live audio, chunk by chunk, and cut them out."""
 
-import copy
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ import numpy as np
 import soxr
 import torch
 
-from .audio import SAMPLING_RATE, SPEECH_THRESHOLD, _voice_activity_detector, check_sampling_rate, load_audio
+from .audio import SAMPLING_RATE, check_sampling_rate, load_audio
+from .audio_vad import SPEECH_THRESHOLD, new_detector
 
 FRAME = 512  # samples that silero-vad hears at once at 16 kHz
 SILENCE_THRESHOLD = SPEECH_THRESHOLD - 0.15  # below it silence begins, as in silero-vad's VADIterator
@@ -24,7 +24,7 @@ MARGIN = 0.3  # seconds kept before the speech and after it: soft first sounds a
 
 @dataclass(frozen=True)
 class TurnBegan:
-    """Somebody has begun to speak: a player stops now.
+    """Somebody has started to speak: a player should stop now.
 
     `said` is what was heard, by the clock, of the answer that this interrupts: "" before its first sound. It is None
     where no answer was under way.
@@ -44,7 +44,7 @@ class TurnEnded:
 
 
 class Endpointer:
-    """Takes live audio chunk by chunk, and says when somebody begins to speak, and has ended.
+    """Detect in live audio, taken chunk by chunk, when somebody starts to speak and when they have finished.
 
     The turns depend on the audio alone and not on how it was cut. Silence, noise and clicks make none, and what is
     kept of them is a fraction of a second. A turn of half a minute is cut, and another one goes on from there.
@@ -62,11 +62,11 @@ class Endpointer:
         if not low <= pause <= high:
             raise ValueError(f"pause is {pause!r} s; valid is {low} to {high} s of silence that end a turn.")
         self._rate, self._pause = check_sampling_rate(sampling_rate, "the live audio"), _frames_in(pause)
-        self._detector = copy.deepcopy(_voice_activity_detector()[1])  # it remembers what it heard, so to each its own
+        self._detector = new_detector()
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all that was heard: what comes next doesn't go on from it."""
+        """Forget all that was heard: what comes next doesn't continue it."""
         self._resampler = soxr.ResampleStream(self._rate, SAMPLING_RATE, 1) if self._rate != SAMPLING_RATE else None
         self._detector.reset_states()
         self._waiting = np.zeros(0, np.float32)  # less than a frame
@@ -75,7 +75,7 @@ class Endpointer:
         self._speech = self._silence = 0  # frames with speech, and without since the last of them
 
     def push(self, chunk) -> list[TurnBegan | TurnEnded]:
-        """Takes the next samples: an array of any length, (samples,) or (samples, 1), of floats or integers.
+        """Take the next samples: an array of any length, (samples,) or (samples, 1), of floats or integers.
 
         Raises:
             ValueError, TypeError: it holds no samples of one channel.
@@ -83,7 +83,7 @@ class Endpointer:
         return self._take(_to_float32(chunk), is_last=False)
 
     def finish(self) -> list[TurnBegan | TurnEnded]:
-        """Ends the turn that is under way when no more audio comes, and forgets all that was heard."""
+        """End the turn under way, since no more audio comes, and forget all that was heard."""
         events = self._take(np.zeros(0, np.float32), is_last=True)
         if self._is_turn:
             events.append(TurnEnded(np.concatenate([*self._frames, self._waiting])))
@@ -100,7 +100,7 @@ class Endpointer:
         return [event for event in events if event is not None]
 
     def _hear(self, frame: np.ndarray) -> TurnBegan | TurnEnded | None:
-        """Adds a frame to what was heard, and says whether a turn begins or ends with it."""
+        """Add a frame to what was heard, and return the event if a turn begins or ends with it."""
         with torch.no_grad():
             speech = self._detector(torch.from_numpy(frame), SAMPLING_RATE).item()
         self._frames.append(frame)
@@ -139,7 +139,7 @@ def _frames_in(seconds: float) -> int:
 
 
 def _to_float32(chunk) -> np.ndarray:
-    """Gives the samples of a chunk, which may be none, as float32 (samples,) in [-1, 1]."""
+    """Return the samples of a chunk, which may be none, as float32 (samples,) in [-1, 1]."""
     chunk = np.asarray(chunk)
     if chunk.ndim == 2 and chunk.shape[1] == 1:  # as sound cards' libraries give one channel
         chunk = chunk[:, 0]

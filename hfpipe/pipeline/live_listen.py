@@ -9,11 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from .audio import SAMPLING_RATE, NoSpeech
-from .cpu_threads import use_one_thread
-from .engine_cancel import Cancel
+from .audio import SAMPLING_RATE
+from .cpu_threads import limit_to_one_core
+from .engine_cancel import CancelToken
+from .engine_events import Audio, Done, Event
+from .errors import NoSpeech
 from .live_endpointer import Endpointer, TurnBegan, TurnEnded
-from .live_stream import Audio, Channel, Closed, Done, Text, Transcript
+from .live_stream import Channel, Closed
 
 MAX_TURNS = 8  # beginnings and ends that wait to be taken
 LONGEST_QUESTION = 120 * SAMPLING_RATE  # samples, of turns that nobody could answer as the next one came
@@ -22,20 +24,20 @@ ECHO = 0.5  # seconds that an answer may still be heard after it should have end
 
 @dataclass(frozen=True)
 class Unheard:
-    """In the turn that ended no word was understood, so there is no answer."""
+    """No word was understood in the turn that ended, so there is no answer."""
 
     type: ClassVar[str] = "unheard"
 
 
 def answer_turns(
     chat, chunks: Iterable, endpointer: Endpointer, interrupt: bool, options: dict
-) -> Iterator[TurnBegan | TurnEnded | Unheard | Transcript | Text | Audio | Done]:
-    """Answers what a conversation hears in chunks of live audio; see `Conversation.listen`."""
-    ears = _Ears(chunks, endpointer, interrupt)
-    threading.Thread(target=ears.listen, name="hfpipe-listen", daemon=True).start()
+) -> Iterator[TurnBegan | TurnEnded | Unheard | Event]:
+    """Answer what a conversation hears in chunks of live audio; see `Conversation.listen`."""
+    listener = _Listener(chunks, endpointer, interrupt)
+    threading.Thread(target=listener.listen, name="hfpipe-listen", daemon=True).start()
     answer, unanswered = None, np.zeros(0, np.float32)
     try:
-        for turn, interruption in ears.turns:
+        for turn, interruption in listener.turns:
             if isinstance(turn, TurnBegan):
                 yield TurnBegan(said=answer.interrupt() if answer else None)
                 continue
@@ -45,25 +47,25 @@ def answer_turns(
             yield from answer.make(interruption)
             unanswered = unanswered[:0] if answer.was_given else question
             if not interrupt:
-                ears.deaf_until = answer.ends + ECHO
+                listener.deaf_until = answer.ends + ECHO
     finally:
-        ears.turns.close()
-    if ears.error is not None:
-        raise ears.error
+        listener.turns.close()
+    if listener.error is not None:
+        raise listener.error
 
 
-class _Ears:
+class _Listener:
     """What the thread that listens shares with the reader; it doesn't know the reader, who can be collected."""
 
     def __init__(self, chunks: Iterable, endpointer: Endpointer, interrupt: bool):
         self.chunks, self.endpointer, self.interrupt = chunks, endpointer, interrupt
-        self.turns = Channel(MAX_TURNS)  # each with the wish to stop its answer, which comes with the next turn
-        self.interruption = Cancel()  # of the last of them
+        self.turns = Channel(MAX_TURNS)  # each with the token that cancels its answer when the next begins
+        self.interruption = CancelToken()  # of the last of them
         self.deaf_until = -math.inf  # by the clock
         self.error: BaseException | None = None
 
     def listen(self) -> None:
-        use_one_thread()  # the detector's steps are too small to share
+        limit_to_one_core()  # the detector's steps are too small to share
         try:
             for chunk in self.chunks:
                 if self.turns.is_closed:
@@ -81,9 +83,9 @@ class _Ears:
         for turn in turns:
             has_ended = isinstance(turn, TurnEnded)
             if has_ended:
-                self.interruption = Cancel()
+                self.interruption = CancelToken()
             else:
-                self.interruption.set()
+                self.interruption.cancel()
             if has_ended and not self.interrupt:
                 self.deaf_until = math.inf  # until the reader knows when the answer will have been played
                 self.endpointer.reset()
@@ -102,10 +104,10 @@ class _Answer:
         self.is_unheard = False
         self.remembered: dict | None = None  # the whole answer, in the history
 
-    def make(self, interruption: Cancel) -> Iterator[Unheard | Transcript | Text | Audio | Done]:
-        """Gives the answer's events, until somebody interrupts."""
+    def make(self, interruption: CancelToken) -> Iterator[Unheard | Event]:
+        """Yield the answer's events, until somebody interrupts."""
         try:
-            with interruption.calling(self.stream.stop):
+            with interruption.on_cancel(self.stream.stop):
                 for event in self.stream:
                     if isinstance(event, Audio):
                         length = len(event.audio) / event.sampling_rate
@@ -124,7 +126,7 @@ class _Answer:
         return self.seconds > 0 or self.is_unheard
 
     def interrupt(self) -> str | None:
-        """Has the history keep what was played by now, and gives it; None where there was nothing to interrupt."""
+        """Let the history keep what was played by now, and return it; None if there was nothing to interrupt."""
         left = max(0.0, self.ends - time.monotonic())
         if self.is_unheard or (self.remembered and not left):
             return None

@@ -10,20 +10,23 @@ import psutil
 import torch
 from jinja2 import TemplateError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation.streamers import BaseStreamer
 
-from .cpu_precision import convert_linears, resolve_precision, widen_rest
-from .engine_cancel import watch
+from .cpu_precision import choose_precision, convert_linears, widen_rest
+from .cpu_threads import refuse_forked_process
+from .engine_cancel import add_cancel_hooks
+from .errors import is_out_of_memory
 from .hub_access import WITHOUT_HUB, check_reachable
-from .hub_parts import is_out_of_memory, refuse_missing
+from .hub_weights import refuse_missing, save_model
 from .llm_answer import Writer, check_history, default_system_prompt, tidy
+from .llm_prompts import PromptCache, Sequence, common_prefix
 from .text_sentences import cut_at_sentence
 
 MAX_NEW_TOKENS = 128  # about three spoken sentences
 FORGOTTEN_TURNS = 8  # left out together, questions and answers, where a history is too long
 QUESTION_AND_ANSWER = {"es": ("Pregunta", "Respuesta")}
-REUSING = {  # the options of `generate` with which the last prompt's keys and values serve
+PROBES = "a", "¿Y"  # questions that begin unlike: what their prompts share is the instruction
+CACHEABLE = {  # the options of `generate` with which kept keys and values serve
     *("max_new_tokens", "min_new_tokens", "pad_token_id", "eos_token_id", "suppress_tokens", "repetition_penalty"),
     *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "streamer", "stopping_criteria"),
 }
@@ -31,10 +34,11 @@ PLACING = {"quantization_config", "device_map"}  # of the arguments for the mode
 
 
 class LLM:
-    """Turns questions into short answers with a transformers model.
+    """Answer questions, shortly, with a transformers model.
 
     Attributes:
         streams: True: a call takes `on_text=`.
+        batches: True: a call takes a list of questions.
 
     Args:
         model: a causal model with a chat template in its tokenizer, or an encoder-decoder (FLAN-T5).
@@ -42,7 +46,7 @@ class LLM:
         stored_dtype: that in which `save_pretrained` writes the weights; None is the model's.
     """
 
-    streams = True
+    streams = batches = True
 
     def __init__(self, model, tokenizer, stored_dtype=None):
         if not model.config.is_encoder_decoder and tokenizer.chat_template is None:
@@ -50,11 +54,11 @@ class LLM:
                 f"{model.config.name_or_path!r} has no chat template, so it is no chat model. Give llm= a chat "
                 "model, such as 'Qwen/Qwen2.5-1.5B-Instruct', or a text2text one, such as 'google/flan-t5-base'."
             )
-        self.model = watch(model.eval())
+        self.model = model.eval()
+        self._hooks = add_cancel_hooks(model)
         self.tokenizer = tokenizer
         self.stored_dtype = stored_dtype or model.dtype
-        self._keeps = _keeps_all(model)
-        self._kept = None  # tokens of the last prompt and answer, and their keys and values
+        self._prompts = PromptCache(model)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right" if model.config.is_encoder_decoder else "left"
@@ -63,7 +67,7 @@ class LLM:
     def from_pretrained(
         cls, name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto", **model_kwargs
     ):
-        """Loads the model and tokenizer of a folder or a Hub id; code in them is never run.
+        """Load the model and tokenizer of a folder or a Hub id; code in them is never run.
 
         Args:
             name_or_path: a folder, or a Hub id, of a causal chat model or an encoder-decoder.
@@ -71,8 +75,8 @@ class LLM:
             token: for a private or gated Hub id.
             device: where the model goes; None is the CPU.
             dtype: of the weights; None is the one that they were saved in.
-            precision: in which the linear layers compute, one of `precision.PRECISIONS`. "auto" is what is fastest on
-                this CPU; on a GPU, with a `dtype` or with quantised or placed weights it is what they are in.
+            precision: in which the linear layers compute, see `choose_precision`; quantized or placed weights stay as
+                they are.
             **model_kwargs: for the model's own `from_pretrained`: `quantization_config`, `device_map` (then `device`
                 is left unused), `attn_implementation` ...
 
@@ -87,7 +91,7 @@ class LLM:
             raise ValueError(
                 f"precision={precision!r} can't be had together with {placed[0]}=; leave one of them out."
             )
-        resolved = resolve_precision(precision, device)
+        chosen = choose_precision(precision, dtype, device)
         check_reachable(name, revision, "llm")
         source = {"revision": revision, "token": token, "trust_remote_code": False}
         if "quantization_config" in model_kwargs:  # quantised weights can't be moved later
@@ -101,9 +105,8 @@ class LLM:
         except Exception as error:  # a config that was tampered with makes transformers raise anything
             if is_out_of_memory(error):
                 raise
-            reason = (str(error).strip() or repr(error)).splitlines()[
-                0
-            ]  # transformers goes on to list every class that it has
+            # transformers goes on to list every class that it has
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise OSError(
                 f"llm={name!r} can't be loaded: {reason} Give llm= a chat model, such as "
                 "'Qwen/Qwen2.5-1.5B-Instruct', a text2text model, such as 'google/flan-t5-base', or a folder that "
@@ -111,33 +114,35 @@ class LLM:
             ) from error
         refuse_missing(name, {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
         stored_dtype = model.dtype
-        if not placed and (precision != "auto" or (dtype is None and device.type == "cpu")):
-            model = _compute_in(model, resolved, device, is_asked=precision != "auto")
+        if not placed and chosen is not None:
+            model = _compute_in(model, chosen, device, is_asked=precision != "auto")
         return cls(model, tokenizer, stored_dtype).to(device)
 
     def save_pretrained(self, folder) -> None:
-        """Writes the model, as safetensors, and its tokenizer to a folder that `from_pretrained` reads."""
+        """Write the model, as safetensors, and its tokenizer to a folder that `from_pretrained` reads."""
         state = self.model.state_dict()
         if all(tensor.dtype == self.stored_dtype for tensor in state.values() if tensor.is_floating_point()):
-            self.model.save_pretrained(folder)
+            save_model(self.model, folder)
         else:  # it was widened to compute, and is written as it came
             narrow = {}  # by storage, so that tied weights stay tied
             for tensor in state.values():
                 kept = tensor.to(self.stored_dtype) if tensor.is_floating_point() else tensor
                 narrow.setdefault(tensor.data_ptr(), kept)
             state = {name: narrow[tensor.data_ptr()] for name, tensor in state.items()}
-            self.model.save_pretrained(folder, state_dict=state)
+            save_model(self.model, folder, state_dict=state)
             config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
             config["dtype"] = str(self.stored_dtype).removeprefix("torch.")
             Path(folder, "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-        if self.tokenizer.is_fast:  # or the file would depend on whether a question was asked before
-            self.tokenizer.backend_tokenizer.no_padding()
-        self.tokenizer.save_pretrained(folder)
+        copy.deepcopy(self.tokenizer).save_pretrained(folder)
 
     def to(self, device) -> "LLM":
-        """Moves the model to a device, and returns itself; a model that `device_map` placed stays where it is."""
+        """Move the model to a device, and return itself; a model that `device_map` placed stays where it is."""
         if not hasattr(self.model, "hf_device_map"):
+            for hook in self._hooks:
+                hook.remove()
             self.model.to(device)
+            self._hooks = add_cancel_hooks(self.model)
+            self._prompts.clear()
         return self
 
     def __call__(
@@ -150,7 +155,7 @@ class LLM:
         on_text=None,
         **generate_kwargs,
     ):
-        """Answers a question, or each of a list of them in one batch.
+        """Answer a question, or each of a list of them in one batch.
 
         Args:
             question: text, or a list of texts; a list gives a list of answers, in order.
@@ -167,11 +172,12 @@ class LLM:
             ValueError: the history isn't in that form, or the question alone doesn't fit the model.
             RuntimeError: the model answered nothing.
         """
+        refuse_forked_process()
         questions = [question] if isinstance(question, str) else list(question)
         system_prompt = default_system_prompt(language) if system_prompt is None else system_prompt
         history = check_history(history or [])
         inputs = self._read(questions, system_prompt, history, language)
-        # So many turns at once, that the next prompts begin alike and what was computed of them serves again.
+        # So many turns at once, so that the next prompts begin alike, and what was computed of them serves again.
         while history and not self._fits(inputs, max_new_tokens):
             history = history[FORGOTTEN_TURNS:]
             inputs = self._read(questions, system_prompt, history, language)
@@ -187,44 +193,73 @@ class LLM:
         if writer and options.get("num_beams", self.model.generation_config.num_beams or 1) == 1:
             options["streamer"] = _Tokens(writer, self._decode)
         with torch.inference_mode():
-            output = self._generate(inputs, options)
+            if self._can_use_cache(inputs, options):
+                output = self._generate_from_cache(inputs, options, questions[0], system_prompt, history, language)
+            else:
+                output = self.model.generate(**inputs, pad_token_id=self.tokenizer.pad_token_id, **options)
         if not self.model.config.is_encoder_decoder:
             output = output[:, inputs["input_ids"].shape[1] :]
         answers = [self._finish(tokens, text, language) for tokens, text in zip(output, questions, strict=True)]
         return writer.finish(answers[0]) if writer else answers
 
-    def _generate(self, inputs, options: dict) -> torch.Tensor:
-        """Generates tokens; a prompt that begins like the last one takes the keys and values of that over.
-
-        Those of one prompt and its answer are kept, so that the instruction and a history that grows are read once.
-        Kept tensors are never changed: a call takes a crop of them, and appending to that makes new ones. So threads
-        need no lock, and at worst one of them keeps nothing.
-        """
-        options = {"pad_token_id": self.tokenizer.pad_token_id, **options}
-        prompt = inputs["input_ids"]
+    def _can_use_cache(self, inputs, options: dict) -> bool:
         beams = self.model.generation_config.num_beams or 1
-        if not self._keeps or len(prompt) > 1 or beams > 1 or options.keys() - REUSING:
-            return self.model.generate(**inputs, **options)
-        # Layers that see a window of tokens are kept whole too: transformers hides from them what lies before it, and
-        # what has left a window could not be had back.
-        cache = _crop(*self._kept, prompt[0]) if self._kept is not None else DynamicCache()
-        output = self.model.generate(**inputs, **options, past_key_values=cache, return_dict_in_generate=True)
-        cache = output.past_key_values
-        self._kept = output.sequences[0, : cache.get_seq_length()], cache
+        is_plain = beams == 1 and not options.keys() - CACHEABLE
+        return self._prompts.is_usable and len(inputs["input_ids"]) == 1 and is_plain
+
+    def _generate_from_cache(
+        self, inputs, options: dict, question: str, system_prompt: str, history: list, language: str
+    ) -> torch.Tensor:
+        """Generate tokens for one prompt, after what was kept of its beginning; keep prompt and answer."""
+        prompt = inputs["input_ids"][0]
+        unanswered = self._read([question], system_prompt, history, language, begin_answer=False)["input_ids"][0]
+        cache = self._prompts.find(prompt)
+        if cache is None:
+            cache = self._read_instruction(prompt, system_prompt, language)
+        output = self.model.generate(
+            **inputs,
+            pad_token_id=self.tokenizer.pad_token_id,
+            past_key_values=cache,
+            return_dict_in_generate=True,
+            **options,
+        )
+        cache, stem = output.past_key_values, len(common_prefix(prompt, unanswered))
+        read = output.sequences[0, : cache.get_seq_length()]
+        self._prompts.keep(Sequence(read, cache, stem, len(prompt)))
         return output.sequences
 
-    def _read(self, questions: list[str], system_prompt: str, history: list, language: str):
-        """Gives the tokens of a prompt for each question."""
-        prompts = [self._prompt(text, system_prompt, history, language) for text in questions]
-        add_special = self.model.config.is_encoder_decoder
-        inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=add_special)
-        return inputs.to(self.model.device)
+    def _read_instruction(self, prompt: torch.Tensor, system_prompt: str, language: str) -> DynamicCache:
+        """Return a cache, to append to, of the instruction that a prompt (tokens,) begins with; empty if it doesn't.
+
+        The instruction is read alone, and kept: a first answer then comes out like a later one, bit for bit.
+        """
+        probes = [self._read([probe], system_prompt, [], language)["input_ids"][0] for probe in PROBES]
+        instruction = common_prefix(*probes)
+        length = len(instruction)
+        cache = DynamicCache()
+        if 0 < length < len(prompt) and torch.equal(prompt[:length], instruction):
+            self.model(input_ids=instruction[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._prompts.keep(Sequence(instruction, cache, length, length))
+            cache = self._prompts.find(prompt) or DynamicCache()
+        return cache
+
+    def _read(self, questions: list[str], system_prompt: str, history: list, language: str, begin_answer: bool = True):
+        """Return the tokens of a prompt for each question, padded to one length.
+
+        They are padded here and not by the fast tokenizer, which would keep that as a setting while others use it.
+        """
+        prompts = [self._prompt(text, system_prompt, history, language, begin_answer) for text in questions]
+        tokens = self.tokenizer(prompts, add_special_tokens=self.model.config.is_encoder_decoder)
+        return self.tokenizer.pad(tokens, return_tensors="pt").to(self.model.device)
 
     def _fits(self, inputs, max_new_tokens: int) -> bool:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         return limit is None or inputs["input_ids"].shape[1] + max_new_tokens <= limit
 
-    def _prompt(self, question: str, system_prompt: str, history: list, language: str) -> str:
+    def _prompt(
+        self, question: str, system_prompt: str, history: list, language: str, begin_answer: bool = True
+    ) -> str:
+        """Return the text of a prompt, by default with the marks that begin an answer."""
         if self.model.config.is_encoder_decoder:
             ask, answer = QUESTION_AND_ANSWER.get(language, ("Question", "Answer"))
             labels = {"user": ask, "assistant": answer}
@@ -232,22 +267,22 @@ class LLM:
             return "\n".join([system_prompt, *turns, f"{ask}: {question}"])
         messages = [*history, {"role": "user", "content": question}]
         try:
-            prompt = self._render([{"role": "system", "content": system_prompt}, *messages])
+            prompt = self._render([{"role": "system", "content": system_prompt}, *messages], begin_answer)
         except TemplateError:
             prompt = ""
         if system_prompt.strip() in prompt:
             return prompt
         # The template knows no system turn (Gemma 2, Mistral): the instruction opens the user's first one.
         first = {"role": "user", "content": f"{system_prompt}\n\n{messages[0]['content']}"}
-        return self._render([first, *messages[1:]])
+        return self._render([first, *messages[1:]], begin_answer)
 
-    def _render(self, messages: list[dict]) -> str:
+    def _render(self, messages: list[dict], begin_answer: bool) -> str:
         return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            messages, tokenize=False, add_generation_prompt=begin_answer, enable_thinking=False
         )
 
     def _finish(self, tokens: torch.Tensor, question: str, language: str) -> str:
-        """Decodes one row of new tokens; cut at a sentence end where the model ran into the limit."""
+        """Decode one row of new tokens; cut at a sentence end where the model ran into the limit."""
         text = self._decode(tokens)
         if not text:
             raise RuntimeError(
@@ -259,12 +294,12 @@ class LLM:
         return text if finished else cut_at_sentence(text, language)
 
     def _decode(self, tokens) -> str:
-        """Gives the text of new tokens, without what was only thought."""
+        """Return the text of new tokens, without thoughts."""
         return tidy(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 class _Tokens(BaseStreamer):
-    """Takes tokens as they are drawn, and writes their text."""
+    """A streamer that writes the text of tokens as they are sampled."""
 
     def __init__(self, writer: Writer, decode: Callable[[list[int]], str]):
         self._writer, self._decode = writer, decode
@@ -278,11 +313,11 @@ class _Tokens(BaseStreamer):
             self._writer.write(self._decode(self._tokens))
 
     def end(self) -> None:
-        """Does nothing: the writer is told what the answer is."""
+        """Do nothing: the writer is told what the answer is."""
 
 
 def _compute_in(model, precision: str, device: torch.device, is_asked: bool):
-    """Puts a model's layers into a precision, and what lies between them on a CPU into float32.
+    """Convert a model's layers to a precision, and on a CPU what lies between them to float32.
 
     Without AVX-512 or AMX, torch 2.11 took 7 times as long for a prompt in bfloat16 as in float32 (AMD EPYC, AVX2).
     """
@@ -292,27 +327,3 @@ def _compute_in(model, precision: str, device: torch.device, is_asked: bool):
         has_room = model.num_parameters() * 4 <= psutil.virtual_memory().available / 2
         return model.float() if is_asked or has_room else model
     return widen_rest(convert_linears(model, precision))
-
-
-def _keeps_all(model) -> bool:
-    """Tells whether a model's cache can hold the keys and values of all tokens, so that any end can be cut off."""
-    if model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
-        return False
-    layers = DynamicCache(config=model.config).layers
-    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
-
-
-def _crop(tokens: torch.Tensor, cache: DynamicCache, prompt: torch.Tensor) -> DynamicCache:
-    """Gives the keys and values of the tokens that a prompt shares with the kept ones.
-
-    The prompt's last token is left to be read: what follows it is asked for.
-    """
-    length = min(len(tokens), len(prompt) - 1)
-    differ = (tokens[:length] != prompt[:length]).nonzero()
-    shared = int(differ[0]) if len(differ) else length
-    if shared == 0:
-        return DynamicCache()
-    cache = copy.copy(cache)
-    cache.layers = [copy.copy(layer) for layer in cache.layers]
-    cache.crop(shared - len(tokens))
-    return cache

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from .engine_cancel import check
+from .engine_cancel import raise_if_cancelled
 from .llm_answer import Writer, check_history, default_system_prompt, tidy
 from .text_sentences import cut_at_sentence
 
@@ -14,7 +14,7 @@ RETRIES = 3  # after a lost connection, an overloaded server or one that fails; 
 
 
 class RemoteLLM:
-    """Turns questions into short answers through a server: llama.cpp, vLLM, Ollama, TGI, OpenAI …
+    """Answer questions, shortly, through a server: llama.cpp, vLLM, Ollama, TGI, OpenAI …
 
     It is never saved with a pipeline: whoever loaded that would send their questions to this server.
 
@@ -25,12 +25,13 @@ class RemoteLLM:
 
     Attributes:
         streams: True: a call takes `on_text=`.
+        batches: True: a call takes a list of questions.
 
     Raises:
         ImportError: the openai package is missing.
     """
 
-    streams = True
+    streams = batches = True
 
     def __init__(self, url: str, model: str | None = None, timeout: float = TIMEOUT):
         try:
@@ -53,7 +54,7 @@ class RemoteLLM:
         on_text: Callable[[str], None] | None = None,
         **options,
     ):
-        """Answers a question, or each of a list of them, as `LLM` does.
+        """Answer a question, or each of a list of them, as `LLM` does.
 
         Args:
             question, language, system_prompt, history, max_new_tokens, on_text: see `LLM`.
@@ -78,7 +79,7 @@ class RemoteLLM:
             )
             with chunks:
                 for chunk in chunks:
-                    check()
+                    raise_if_cancelled()
                     if chunk.choices:
                         text += chunk.choices[0].delta.content or ""
                         reason = chunk.choices[0].finish_reason or reason
@@ -90,7 +91,7 @@ class RemoteLLM:
 
     @contextlib.contextmanager
     def _explained(self):
-        """Says what to do where the server can't be reached or refuses."""
+        """Raise errors that say what to do if the server can't be reached or refuses."""
         try:
             yield
         except self._openai.APITimeoutError as error:

@@ -1,5 +1,6 @@
 """Speak with Kokoro-82M, offline and on the CPU, in a voice of its own or in the nearest blend of its voices."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -17,12 +18,17 @@ from safetensors.numpy import load_file, save_file
 
 from .audio import load_reference
 from .audio_speaker import embed_speaker
-from .engine_cancel import check, heeded
+from .cpu_precision import warn_of_precision
+from .cpu_threads import refuse_forked_process
+from .engine_cancel import current_token, raise_if_cancelled
+from .files import write_text
 from .hub_cache import cache_folder
-from .tts_voices import Voice, make_voice, read_voices, write_voices
+from .memo import Memo
+from .tts_voices import Voice, check_voice, make_voice, read_voices, write_voices
 
 CONFIG, MODEL, VOICES, EMBEDDINGS = "config.json", "model.onnx", "voices.safetensors", "embeddings.safetensors"
 THREADS = 2
+MAX_BLENDS = 64  # of recordings, kept in memory
 MAX_TOKENS = 510  # the rows of a style table, one for each length of text
 PAUSE = 0.2  # seconds between two pieces of a long text
 SPEEDS = (0.5, 2.0)
@@ -52,7 +58,7 @@ CLAUSE_END = re.compile(r'[,;:—]+["”)]* ')
 
 
 class Kokoro:
-    """Turns text into speech at 24 kHz with an ONNX Kokoro-82M and espeak-ng; a text-to-speech part of voice-qa.
+    """Turn text into speech at 24 kHz with an ONNX Kokoro-82M and espeak-ng; a text-to-speech part of voice-qa.
 
     It does not clone (`clones` is False). With a `speaker_wav` it speaks in the blend of its own voices that is
     nearest to the speaker, as resemblyzer's encoder hears it: of a like pitch and timbre, still somebody else.
@@ -78,23 +84,29 @@ class Kokoro:
         self.sampling_rate: int = config["sampling_rate"]
         self.languages: tuple[str, ...] = tuple(config["languages"])
         self._session = _open_session(self.folder / MODEL)
-        for espeak_language in config["languages"].values():  # starting espeak-ng takes half a second, once
-            _espeak(espeak_language)
-        self._found: dict[str, dict[str, float]] = {}
+        with _ESPEAK_LOCK:
+            for espeak_language in config["languages"].values():  # starting espeak-ng takes half a second, once
+                _espeak(espeak_language)
+        self._saving, self._embedding = threading.Lock(), threading.Lock()
+        self._blends: Memo[dict[str, float]] = Memo(MAX_BLENDS)  # by the recordings' and the voices' content
 
     @classmethod
-    def from_pretrained(cls, name_or_path, revision=None, token=None, device=None, dtype=None) -> "Kokoro":
-        """Loads a folder that `save_pretrained` wrote, or such a repo on the Hub.
+    def from_pretrained(
+        cls, name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"
+    ) -> "Kokoro":
+        """Load a folder that `save_pretrained` wrote, or such a repo on the Hub.
 
         Args:
             name_or_path: a folder, or "org/name" on the Hub, at `revision`, with `token`.
-            device, dtype: taken as every part takes them, and without effect: the weights are int8 and run on the CPU.
+            device, dtype, precision: accepted as every part does: the weights are int8 and run on the CPU, and another
+                precision is warned of.
 
         Raises:
             FileNotFoundError: no such folder, or a file is missing in it.
             ValueError: its config.json is another model's.
             ImportError: onnxruntime is missing.
         """
+        warn_of_precision("Kokoro", precision, "int8")
         folder = Path(name_or_path)
         if not folder.is_dir():
             if str(name_or_path).count("/") != 1:
@@ -112,7 +124,7 @@ class Kokoro:
         return part
 
     def save_pretrained(self, folder) -> None:
-        """Writes the part as a flat folder that `from_pretrained` loads again."""
+        """Write the part as a flat folder that `from_pretrained` loads again."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / MODEL).exists() or not os.path.samefile(folder / MODEL, self.folder / MODEL):
@@ -124,12 +136,14 @@ class Kokoro:
         self.write_voices(folder)
 
     def write_voices(self, folder) -> None:
-        """Writes the saved voices, and nothing else, into a folder."""
+        """Write the saved voices, and nothing else, into a folder."""
         write_voices(self.saved_voices, Path(folder))
 
     def read_voices(self, folder) -> None:
-        """Adds the voices that `write_voices` wrote into a folder; raises ValueError where a file is damaged."""
-        self.saved_voices |= read_voices(Path(folder), {"style": next(iter(self.voices.values())).shape})
+        """Add the voices that `write_voices` wrote into a folder; raise ValueError if a file is damaged."""
+        with self._saving:
+            found = read_voices(Path(folder), {"style": next(iter(self.voices.values())).shape})
+            self.saved_voices = self.saved_voices | found
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -137,7 +151,7 @@ class Kokoro:
         return (*self.voices, *self.saved_voices)
 
     def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> Voice:
-        """Keeps the blend nearest to a recording's voice under a name, for `speaker=name`; not the recording.
+        """Save the blend nearest to a recording's voice under a name, for `speaker=name`; not the recording.
 
         Args:
             name: letters, digits, spaces, dots and hyphens, at most 64.
@@ -149,34 +163,23 @@ class Kokoro:
             ValueError: the name is unfit or taken, no consent, or a reference that `load_reference` refuses.
         """
         style = torch.from_numpy(np.ascontiguousarray(self._style(self.find_voice(speaker_wav))))
-        self.saved_voices[name] = make_voice(name, {"style": style}, self.speakers, consent_by, consent_on)
-        return self.saved_voices[name]
+        with self._saving:
+            voice = make_voice(name, {"style": style}, self.speakers, consent_by, consent_on)
+            self.saved_voices = self.saved_voices | {name: voice}
+        return voice
 
-    def to(self, device) -> "Kokoro":
-        """Stays where it is and returns itself: the int8 operators run on the CPU, faster than speech there."""
-        return self
-
-    def __call__(self, text, language="es", speaker_wav=None, speaker=None, speed=1.0) -> np.ndarray:
-        """Speaks `text` as a float32 waveform of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
+    def resolve_voice(self, speaker_wav=None, speaker: str | dict[str, float] | None = None) -> np.ndarray:
+        """Return the style table, float32 (510, 1, 256), of the blend nearest to recordings, or of a speaker.
 
         Args:
-            text: what to say; past 510 symbols of speech it is said in pieces, cut at sentences, clauses or words.
-            language: ISO 639-1, one of `languages`.
-            speaker_wav: recordings of the voice to come near to, as `load_reference` takes them.
+            speaker_wav: recordings, as `load_reference` takes them.
             speaker: a name in `speakers`, or a blend {name: weight} of `voices`; None is the configured default.
-            speed: 1.0 is the voice's own, 2.0 twice as fast.
 
         Raises:
-            ValueError: no text, or an unknown language, voice or speed; also all that `load_reference` raises.
-            ImportError: espeakng-loader, phonemizer-fork, or with a `speaker_wav` resemblyzer, is missing.
+            ValueError: both were given, no such voice, or what `load_reference` raises.
         """
-        if language not in self.languages:
-            raise ValueError(f"language {language!r} is not spoken by Kokoro; valid are {', '.join(self.languages)}.")
-        if not SPEEDS[0] <= speed <= SPEEDS[1]:
-            raise ValueError(f"speed is {speed!r}; valid is {SPEEDS[0]} to {SPEEDS[1]}, and 1.0 is natural.")
-        if speaker_wav is not None and speaker is not None:
-            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
-        pieces = _split(self.phonemize(text, language))
+        if speaker_wav is not None or isinstance(speaker, str):
+            check_voice(speaker_wav, speaker, self)
         if speaker_wav is not None:
             warnings.warn(
                 "Kokoro can't clone: it speaks in the blend of its own voices that is nearest to speaker_wav, an "
@@ -184,13 +187,39 @@ class Kokoro:
                 stacklevel=2,
             )
             speaker = self.find_voice(speaker_wav)
-        style = self._style(speaker)
+        return self._style(speaker)
+
+    def to(self, device) -> "Kokoro":
+        """Return itself, unmoved: the int8 operators run on the CPU, faster than speech."""
+        return self
+
+    def __call__(self, text, language="es", speaker_wav=None, speaker=None, speed=1.0, voice=None) -> np.ndarray:
+        """Speak `text`, and return a float32 waveform of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
+
+        Args:
+            text: what to say; past 510 symbols of speech it is said in pieces, cut at sentences, clauses or words.
+            language: ISO 639-1, one of `languages`.
+            speaker_wav, speaker: the voice, see `resolve_voice`.
+            speed: 1.0 is the voice's own, 2.0 twice as fast.
+            voice: instead of `speaker_wav` and `speaker`, what `resolve_voice` returned.
+
+        Raises:
+            ValueError: no text, or an unknown language, voice or speed; also all that `load_reference` raises.
+            ImportError: espeakng-loader, phonemizer-fork, or with a `speaker_wav` resemblyzer, is missing.
+        """
+        refuse_forked_process()
+        if language not in self.languages:
+            raise ValueError(f"language {language!r} is not spoken by Kokoro; valid are {', '.join(self.languages)}.")
+        if not SPEEDS[0] <= speed <= SPEEDS[1]:
+            raise ValueError(f"speed is {speed!r}; valid is {SPEEDS[0]} to {SPEEDS[1]}, and 1.0 is natural.")
+        pieces = _split(self.phonemize(text, language))
+        style = self.resolve_voice(speaker_wav, speaker) if voice is None else voice
         pause = np.zeros(round(PAUSE * self.sampling_rate), np.float32)
         spoken = [wave for piece in pieces for wave in (self._speak(piece, style, speed), pause)]
         return np.concatenate(spoken[:-1])
 
     def phonemize(self, text: str, language: str = "es") -> str:
-        """Spells `text` in the phonetic symbols that the model knows, punctuation included, with espeak-ng.
+        """Convert `text` to the phonemes that the model knows, punctuation included, with espeak-ng.
 
         Raises:
             ValueError: nothing in `text` can be said.
@@ -215,13 +244,15 @@ class Kokoro:
         return symbols if symbols.rstrip('"”)').endswith((".", "!", "?", "…")) else symbols + "."
 
     def embed_voices(self) -> None:
-        """Speaks with each voice and keeps resemblyzer's embedding of it in `embeddings`; some 2 s a voice."""
+        """Speak with each voice, and keep resemblyzer's embedding of it in `embeddings`; some 2 s a voice."""
+        embeddings = {}
         for name in self.voices:
             spoken = [self(sentence, speaker=name) for sentence in SENTENCES]
-            self.embeddings[name] = embed_speaker([(wave, self.sampling_rate) for wave in spoken])
+            embeddings[name] = embed_speaker([(wave, self.sampling_rate) for wave in spoken])
+        self.embeddings = embeddings
 
     def find_voice(self, speaker_wav) -> dict[str, float]:
-        """Searches the blend of voices that resemblyzer's encoder hears nearest to a recording.
+        """Find the blend of voices whose resemblyzer embedding is nearest to that of a recording.
 
         The weights solve a non-negative least-squares fit of the recording's embedding by the voices'. As the
         embedding of a blend is not the blend of embeddings, that fit, the point midway to the nearest voice, and a
@@ -235,19 +266,24 @@ class Kokoro:
             Weights by voice, which sum to 1; give them as `speaker`.
         """
         references = load_reference(speaker_wav)
-        if not self.embeddings:
-            self.embed_voices()
+        with self._embedding:
+            if not self.embeddings:
+                self.embed_voices()
         key = hashlib.sha256("".join([self._voices_hash, *(r.sha256 for r in references)]).encode()).hexdigest()
-        if key not in self._found:
+
+        def read_or_search() -> dict[str, float]:
             file = cache_folder() / "voices" / f"{key}.json"
             try:
                 weights = {name: float(weight) for name, weight in json.loads(file.read_text()).items()}
                 self._check_blend(weights)
             except (OSError, ValueError, AttributeError, TypeError):  # none yet, or spoiled
-                weights = self._search(embed_speaker(references))
-                _write(file, json.dumps(weights))
-            self._found[key] = weights
-        return self._found[key]
+                weights = self._search(embed_speaker([(each.array, each.sampling_rate) for each in references]))
+                with contextlib.suppress(OSError):  # a cache that can't be written is done without
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    write_text(file, json.dumps(weights))
+            return weights
+
+        return self._blends.get(key, read_or_search)
 
     def _search(self, target: np.ndarray) -> dict[str, float]:
         try:
@@ -276,7 +312,7 @@ class Kokoro:
         return {name: round(float(weight), 4) for name, weight in zip(names, best, strict=True) if weight >= 5e-5}
 
     def _style(self, speaker: str | dict[str, float] | None) -> np.ndarray:
-        """Gives a speaker's style table, or mixes several by weight, of shape (510, 1, 256)."""
+        """Return a speaker's style table, or the weighted mean of several, float32 (510, 1, 256)."""
         if isinstance(speaker, str) and speaker in self.saved_voices:
             return self.saved_voices[speaker].tensors["style"].numpy()
         speaker = self.config["voice"] if speaker is None else speaker
@@ -303,20 +339,21 @@ class Kokoro:
         return np.clip(self._run(inputs)[0].reshape(-1), -1.0, 1.0).astype(np.float32, copy=False)
 
     def _run(self, inputs: dict) -> list[np.ndarray]:
-        """Runs the model, until this thread is to stop."""
-        if heeded() is None:
+        """Run the model; cancelling the current token ends it."""
+        token = current_token()
+        if token is None:
             return self._session.run(None, inputs)
         try:  # of an import outside of it transformers takes the package for one that every reader needs
             from onnxruntime import RunOptions
         except ImportError as error:
             raise ImportError(_needs("onnxruntime")) from error
-        check()
+        raise_if_cancelled()
         options = RunOptions()
-        with heeded().calling(lambda: setattr(options, "terminate", True)):
+        with token.on_cancel(lambda: setattr(options, "terminate", True)):
             try:
                 return self._session.run(None, inputs, options)
-            except Exception:  # onnxruntime's own, where it was ended
-                check()
+            except Exception:  # onnxruntime's own, when it was terminated
+                raise_if_cancelled()
                 raise
 
     @functools.cached_property
@@ -351,7 +388,7 @@ def _open_session(file: Path):
 
 @functools.cache
 def _espeak(language: str):
-    """Starts espeak-ng for one of its own language codes."""
+    """Return phonemizer's backend for one of espeak-ng's own language codes; call it with the lock held."""
     try:
         import espeakng_loader
         from phonemizer.backend import EspeakBackend
@@ -370,7 +407,7 @@ def _espeak(language: str):
 
 
 def _split(symbols: str) -> list[str]:
-    """Cuts symbols into pieces of at most 510, each as long as it may be, at the strongest mark there is."""
+    """Split symbols into pieces of at most 510, each as long as possible, at the strongest mark there is."""
     pieces = []
     while len(symbols) > MAX_TOKENS:
         ends = next(
@@ -384,11 +421,3 @@ def _split(symbols: str) -> list[str]:
         pieces.append(symbols[: ends[-1]].rstrip())
         symbols = symbols[ends[-1] :]
     return [*pieces, symbols]
-
-
-def _write(file: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)

@@ -1,6 +1,8 @@
-"""Load whatever speaks: XTTS, Kokoro, or any text-to-audio model of transformers."""
+"""Speak with any text-to-audio model of transformers."""
 
+import copy
 import json
+import threading
 import warnings
 from pathlib import Path
 
@@ -17,12 +19,13 @@ from transformers import (
 from transformers.utils import cached_file
 
 from .audio import load_reference, resample
-from .engine_cancel import watch
-from .hub_access import WITHOUT_HUB, check_reachable
-from .hub_parts import check_weights, is_out_of_memory
+from .cpu_precision import warn_of_precision
+from .cpu_threads import refuse_forked_process
+from .engine_cancel import add_cancel_hooks, holding
+from .errors import is_out_of_memory
+from .hub_weights import check_weights, read_config
 from .text_sentences import split_text
-from .tts_xtts import XTTS
-from .tts_xtts_checkpoint import XTTS_ID
+from .tts_voices import check_voice
 
 VOCODER_ID = "microsoft/speecht5_hifigan"
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
@@ -46,36 +49,8 @@ ISO_639_1 = dict(
 )
 
 
-def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"):
-    """Loads the part that speaks: an `XTTS`, a `Kokoro` or a `TransformersTTS`, as its config.json says.
-
-    Args:
-        name_or_path: a folder, or a Hub id such as `coqui/XTTS-v2` or `facebook/mms-tts-spa`.
-        revision: commit, branch or tag on the Hub.
-        token: for a private repo on the Hub.
-        device: where to compute; the CPU by default.
-        dtype: of the weights, a torch dtype; float32 by default.
-        precision: in which XTTS's language model computes, see `XTTS.from_pretrained`; the others take no notice.
-
-    Raises:
-        FileNotFoundError: no config.json. ValueError: a damaged one, or not a model that speaks.
-        OSError: the Hub can't be reached, or has no such repo. PermissionError, ImportError: see `XTTS`.
-    """
-    name = str(name_or_path)
-    # The licence of XTTS's weights is asked for before anything of them is downloaded.
-    config = {"model": "xtts"} if name == XTTS_ID else _read_config(name, revision, token)
-    source = {"revision": revision, "token": token, "device": device, "dtype": dtype}
-    if config.get("model") == "xtts":
-        return XTTS.from_pretrained(name, precision=precision, **source)
-    if config.get("model_type") == "kokoro":
-        from .tts_kokoro import Kokoro as part
-    else:
-        part = TransformersTTS
-    return part.from_pretrained(name, **source)
-
-
 class TransformersTTS:
-    """Speaks text with a text-to-audio model of transformers: VITS and MMS, SpeechT5, Bark, Pocket TTS and others.
+    """Speak text with a text-to-audio model of transformers: VITS and MMS, SpeechT5, Bark, Pocket TTS and others.
 
     Only Pocket TTS imitates a `speaker_wav`. CSM, Dia and Higgs Audio want its words as well, and speak in a voice of
     their own here.
@@ -88,7 +63,7 @@ class TransformersTTS:
 
     def __init__(self, pipe, speaker_embeddings: np.ndarray | None = None):
         self.pipe = pipe
-        watch(pipe.model)
+        self._hooks = []
         self.sampling_rate = pipe.sampling_rate
         self.model_type = pipe.model.config.model_type
         self.clones = self.model_type in CLONING
@@ -97,21 +72,30 @@ class TransformersTTS:
         self.languages = (ISO_639_1.get(code, code),) if code else None
         self._speaker_embeddings = speaker_embeddings
         self._has_warned = False
+        self._speaking = threading.Lock()  # transformers' tokenizers and vocoders keep settings while they are used
 
     @classmethod
-    def from_pretrained(cls, name_or_path, revision=None, token=None, device=None, dtype=None) -> "TransformersTTS":
-        """Loads a text-to-audio model from a folder or the Hub, with what it needs to give a waveform.
+    def from_pretrained(
+        cls, name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"
+    ) -> "TransformersTTS":
+        """Load a text-to-audio model from a folder or the Hub, with what it needs to make a waveform.
 
         SpeechT5 takes its voice from `speaker_embeddings.npy`, of shape (1, 512), and its vocoder from
         `vocoder.safetensors` and `vocoder_config.json`, where they lie beside it, or else from
         `microsoft/speecht5_hifigan`.
+
+        Args:
+            name_or_path, revision, token, device: see `load_tts`.
+            dtype: of the weights, in which it computes; float32 by default.
+            precision: it computes in the weights' dtype, and warns of another precision.
 
         Raises:
             ValueError: not a text-to-audio model, or its files are damaged. OSError: a file is missing, or the Hub.
         """
         name, source = str(name_or_path), {"revision": revision, "token": token}
         dtype = dtype or torch.float32
-        model_type = _read_config(name, revision, token).get("model_type")
+        model_type = read_config(name, revision, token).get("model_type")
+        warn_of_precision(f"the voice {name}", precision, str(dtype).removeprefix("torch."))
         given, embeddings = {}, None
         if model_type == "speecht5":
             given["vocoder"] = _load_vocoder(name, source)
@@ -140,17 +124,17 @@ class TransformersTTS:
         return cls(pipe, embeddings).to(pipe.device)
 
     def save_pretrained(self, folder) -> None:
-        """Writes the model, with its vocoder and voices, into one flat folder that `from_pretrained` loads again."""
+        """Write the model, with its vocoder and voices, into one flat folder that `from_pretrained` loads again."""
         folder, processor = Path(folder), self.pipe.processor
         folder.mkdir(parents=True, exist_ok=True)
         self.pipe.model.save_pretrained(folder)
         tokenizer = self.pipe.tokenizer if processor is None else processor.tokenizer
-        tokenizer.init_kwargs.pop("dtype", None)  # pipeline() leaves it there, and it can't be written as JSON
+        tokenizer = _without_dtype(tokenizer)
         if self.model_type == "bark":
             type(processor)(tokenizer).save_pretrained(folder)
             _save_voice_presets(processor, folder)
         else:
-            (processor or tokenizer).save_pretrained(folder)
+            (tokenizer if processor is None else _with_tokenizer(processor, tokenizer)).save_pretrained(folder)
         if self.model_type in CLONING:  # or the processor would look for it where it was, perhaps on another machine
             _save_beside(processor.audio_tokenizer, folder, "codec")
             config = json.loads((folder / "processor_config.json").read_text())
@@ -162,21 +146,49 @@ class TransformersTTS:
             np.save(folder / "speaker_embeddings.npy", self._speaker_embeddings)
 
     def to(self, device) -> "TransformersTTS":
-        """Moves the model, and its vocoder or codec, to a torch device; returns itself."""
+        """Move the model, and its vocoder or codec, to a torch device, and return itself."""
+        for hook in self._hooks:
+            hook.remove()
         self.pipe.device = torch.device(device)
         for part in (self.pipe.model, self.pipe.vocoder, getattr(self.pipe.processor, "audio_tokenizer", None)):
             if part is not None:
                 part.to(device)
+        self._hooks = add_cancel_hooks(self.pipe.model)
         return self
 
-    def __call__(self, text: str, language: str = "es", speaker_wav=None, **options) -> np.ndarray:
-        """Speaks `text` and gives the waveform, float32 of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
+    def resolve_voice(self, speaker_wav=None, speaker: str | None = None) -> np.ndarray | None:
+        """Return the waveform of a voice to imitate, float32 (samples,) at `sampling_rate`, or None for the own voice.
+
+        A model that doesn't clone warns once of recordings, and speaks in its own voice.
+
+        Raises:
+            ValueError: a `speaker`, since there are no named voices, or a reference that `load_reference` refuses.
+        """
+        check_voice(speaker_wav, speaker, self)
+        if speaker_wav is None:
+            return None
+        if self.clones:
+            rate, references = self.sampling_rate, load_reference(speaker_wav)
+            return np.concatenate([resample(each.array, each.sampling_rate, rate) for each in references])
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"{self.model_type} can't imitate a voice, so speaker_wav is left unused and it speaks in its own. "
+                "For cloning give another tts, such as coqui/XTTS-v2.",
+                stacklevel=2,
+            )
+        return None
+
+    def __call__(
+        self, text: str, language: str = "es", speaker_wav=None, *, voice: np.ndarray | None = None, **options
+    ) -> np.ndarray:
+        """Speak `text`, and return the waveform, float32 of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
 
         Args:
             text: what to say; Bark, SpeechT5 and Pocket TTS get it in pieces that they can say at once.
             language: checked against `languages`, where the model says them.
-            speaker_wav: a recording, or several, as `load_reference` takes them, of the voice to speak with. A model
-                that doesn't clone warns once and speaks in its own.
+            speaker_wav: a recording, or several, of the voice to speak with, see `resolve_voice`.
+            voice: instead of `speaker_wav`, what `resolve_voice` returned.
             options: for the model's `generate` (or `forward`: VITS). Two are hfpipe's: `voice_preset` of Bark, a name
                 such as `"v2/es_speaker_0"`; `speaker_embeddings` of SpeechT5, an x-vector of shape (1, 512).
 
@@ -191,23 +203,18 @@ class TransformersTTS:
                 f"this model doesn't speak {language!r}; valid is {', '.join(self.languages)}. "
                 "Give that language, or another tts model."
             )
-        if speaker_wav is not None and not self.clones and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
-                f"{self.model_type} can't imitate a voice, so speaker_wav is left unused and it speaks in its own. "
-                f"For cloning give another tts, such as {XTTS_ID}.",
-                stacklevel=2,
-            )
-        voice = self._read_voice(speaker_wav) if self.clones and speaker_wav is not None else None
+        refuse_forked_process()
+        voice = self.resolve_voice(speaker_wav) if voice is None else voice
         speak = self._speak_pocket if self.clones else self._speak
         pause = np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
         spoken = []
         for piece in split_text(text, self._fits, language):
-            spoken += [pause, speak(piece, voice, dict(options))]
+            with holding(self._speaking):
+                spoken += [pause, speak(piece, voice, dict(options))]
         return np.clip(np.concatenate(spoken[1:]), -1.0, 1.0).astype(np.float32, copy=False)
 
     def _fits(self, text: str) -> bool:
-        """Tells whether the model can say a text at once; where it doesn't say what it can, every text fits."""
+        """Return whether the model can say a text at once; one that states no limit can say any."""
         if self.model_type == "bark":
             return len(text) <= LONGEST_BARK
         if self.model_type == "speecht5":
@@ -217,7 +224,7 @@ class TransformersTTS:
         return True
 
     def _speak(self, text: str, voice: None, options: dict) -> np.ndarray:
-        """Speaks one piece of text with the stock pipeline, which takes no voice."""
+        """Speak one piece of text with the stock pipeline, which takes no voice."""
         preprocess = {}
         if self.model_type == "vits" and not self.pipe.tokenizer.prepare_for_tokenization(text)[0].strip():
             raise ValueError(f"{text!r} holds no letter that this model knows; write it in words of its language.")
@@ -229,7 +236,7 @@ class TransformersTTS:
         return np.atleast_1d(waveform.mean(axis=0) if waveform.ndim == 2 else waveform)
 
     def _speak_pocket(self, text: str, voice: np.ndarray | None, options: dict) -> np.ndarray:
-        """Speaks one piece of text with Pocket TTS, whose latents the stock pipeline doesn't decode."""
+        """Speak one piece of text with Pocket TTS, whose latents the stock pipeline doesn't decode."""
         processor, model = self.pipe.processor, self.pipe.model
         content = [{"type": "text", "text": text}]
         if voice is not None:
@@ -243,10 +250,6 @@ class TransformersTTS:
         with torch.inference_mode():
             output = model.generate(**inputs, **options, return_dict_in_generate=True)
             return processor.decode(output.audio_latents, output.audio_latents_mask)[0].numpy()
-
-    def _read_voice(self, speaker_wav) -> np.ndarray:
-        references = load_reference(speaker_wav)
-        return np.concatenate([resample(*reference, self.sampling_rate) for reference in references])
 
     def _read_embeddings(self, given) -> torch.Tensor:
         given = self._speaker_embeddings if given is None else given
@@ -271,23 +274,18 @@ class TransformersTTS:
         )
 
 
-def _read_config(name: str, revision, token) -> dict:
-    """Reads a model's config.json, from its folder, the Hugging Face cache or the Hub."""
-    check_reachable(name, revision, "tts")
-    if Path(name).is_dir() and not Path(name, "config.json").is_file():
-        raise FileNotFoundError(f"there is no config.json in {name}; give the folder of a model that speaks.")
-    try:
-        path = cached_file(name, "config.json", revision=revision, token=token)
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise OSError(
-            f"tts={name!r} can't be loaded: {reason} Give tts= the folder or the id of a model that speaks, such as "
-            f"'coqui/XTTS-v2' or 'facebook/mms-tts-spa'. {WITHOUT_HUB}"
-        ) from error
-    try:
-        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); copy or download it again.") from error
+def _without_dtype(tokenizer):
+    """Return a copy of a tokenizer without the dtype that `pipeline` leaves in it, which JSON can't hold."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.init_kwargs.pop("dtype", None)
+    return tokenizer
+
+
+def _with_tokenizer(processor, tokenizer):
+    """Return a shallow copy of a processor with another tokenizer."""
+    processor = copy.copy(processor)
+    processor.tokenizer = tokenizer
+    return processor
 
 
 def _find(name: str, file: str, source: dict) -> str | None:
@@ -295,7 +293,7 @@ def _find(name: str, file: str, source: dict) -> str | None:
 
 
 def _load_vocoder(name: str, source: dict) -> SpeechT5HifiGan:
-    """Loads the vocoder that lies beside a SpeechT5, or the one of its authors."""
+    """Load the vocoder that lies beside a SpeechT5, or the one of its authors."""
     vocoder = _load_beside(SpeechT5HifiGan, SpeechT5HifiGanConfig, name, "vocoder", source)
     try:
         return SpeechT5HifiGan.from_pretrained(VOCODER_ID) if vocoder is None else vocoder
@@ -307,7 +305,7 @@ def _load_vocoder(name: str, source: dict) -> SpeechT5HifiGan:
 
 
 def _load_beside(model_class, config_class, name: str, stem: str, source: dict):
-    """Loads a second model that `_save_beside` wrote into the first one's folder, or None."""
+    """Load a second model that `_save_beside` wrote into the first one's folder, or None."""
     weights, config = (_find(name, f"{stem}{ending}", source) for ending in (".safetensors", "_config.json"))
     if weights is None or config is None:
         return None
@@ -317,7 +315,7 @@ def _load_beside(model_class, config_class, name: str, stem: str, source: dict):
 
 
 def _save_beside(model, folder: Path, stem: str) -> None:
-    """Writes a second model into a folder under names of its own, since a part's folder has no folders."""
+    """Write a second model into a folder under names of its own, since a part's folder has no folders."""
     model.config.to_json_file(folder / f"{stem}_config.json")
     save_file(
         {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / f"{stem}.safetensors"
@@ -325,7 +323,7 @@ def _save_beside(model, folder: Path, stem: str) -> None:
 
 
 def _save_voice_presets(processor, folder: Path) -> None:
-    """Writes Bark's voices as flat files, and the index by which its processor finds them."""
+    """Write Bark's voices as flat files, and the index by which its processor finds them."""
     index = {"repo_or_path": str(folder)}  # the processor puts the folder that it is loaded from in its place
     for name in processor.available_voice_presets:
         index[name] = {}

@@ -1,36 +1,67 @@
 """Keep a voice for later: what a model computed of a recording, never the recording, with its speaker's consent."""
 
 import datetime
+import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .engine_protocols import NamesVoices, SavesVoices
+
 NAME = re.compile(r"\w(?:[\w .-]{0,62}\w)?")  # is part of a file's name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Voice:
-    """A saved voice.
+    """A voice as a part computed it, of a recording or as its own.
 
     Attributes:
-        name: by which `speaker=` asks for it.
-        tensors: what the part computed of the recording, by the part's own names, on the CPU.
-        consent_by: who agreed that the voice be cloned.
+        tensors: what the part computed, by the part's own names, on the CPU.
+        name: by which `speaker=` asks for a saved voice.
+        consent_by: who agreed that a saved voice be cloned.
         consent_on: the day, as ISO 8601 writes it ("2026-11-22").
     """
 
-    name: str
     tensors: dict[str, torch.Tensor]
-    consent_by: str
-    consent_on: str
+    name: str | None = None
+    consent_by: str | None = None
+    consent_on: str | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the tensors, by which caches know the voice."""
+        digest = hashlib.sha256()
+        for name in sorted(self.tensors):
+            digest.update(name.encode() + self.tensors[name].cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def check_voice(speaker_wav, speaker, part) -> None:
+    """Raise ValueError unless a part has the voice that is asked for: by recordings, by a name, or by neither.
+
+    Args:
+        speaker_wav: recordings of a voice, or None.
+        speaker: the name of a voice, or None.
+        part: a `SpeechModel`.
+    """
+    if speaker is None:
+        return
+    if speaker_wav is not None:
+        raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
+    speakers = part.speakers if isinstance(part, NamesVoices) else ()
+    if speaker not in speakers:
+        valid = ", ".join(map(repr, speakers)) or f"none, as {type(part).__name__} has no named voices"
+        remedy = " pipe.tts.save_voice adds one." if isinstance(part, SavesVoices) else " Give another tts=."
+        raise ValueError(f"there is no speaker {speaker!r}; valid is {valid}.{remedy}")
 
 
 def make_voice(name: str, tensors: dict, taken, consent_by: str | None, consent_on) -> Voice:
-    """Makes a voice of what a part computed, once its name and its consent are in order.
+    """Return a voice to save, of what a part computed, if its name and its consent are in order.
 
     Args:
         name: letters, digits, spaces, dots and hyphens, at most 64.
@@ -53,13 +84,12 @@ def make_voice(name: str, tensors: dict, taken, consent_by: str | None, consent_
         raise ValueError(f"consent_on is {consent_on!r}; valid is a day such as '{today}'.") from error
     if day > today + datetime.timedelta(days=1):  # it may be tomorrow already where the speaker is
         raise ValueError(f"consent_on is {day}, which is still to come; give the day on which {consent_by} agreed.")
-    return Voice(
-        name, {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, consent_by, f"{day}"
-    )
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    return Voice(tensors, name, consent_by, f"{day}")
 
 
 def check_name(name: str, taken) -> None:
-    """Raises ValueError where a name can't be a new voice's."""
+    """Raise ValueError if a name can't be a new voice's."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(
             f"a voice can't be called {name!r}; valid are at most 64 letters, digits, spaces, dots and hyphens, "
@@ -70,14 +100,14 @@ def check_name(name: str, taken) -> None:
 
 
 def write_voices(voices: dict[str, Voice], folder: Path) -> None:
-    """Writes each voice as `voice_<name>.safetensors`, its consent in the file's own metadata."""
-    for voice in voices.values():
+    """Write each voice as `voice_<name>.safetensors`, its consent in the file's own metadata."""
+    for voice in list(voices.values()):
         metadata = {"name": voice.name, "consent_by": voice.consent_by, "consent_on": voice.consent_on}
         save_file(voice.tensors, folder / f"voice_{voice.name}.safetensors", metadata)
 
 
 def read_voices(folder: Path, shapes: dict[str, tuple]) -> dict[str, Voice]:
-    """Reads the voices in a folder, in the order of their names.
+    """Read the voices in a folder, in the order of their names.
 
     Args:
         folder: where `write_voices` wrote them.
@@ -92,7 +122,7 @@ def read_voices(folder: Path, shapes: dict[str, tuple]) -> dict[str, Voice]:
             with safe_open(file, "pt") as content:
                 tensors = {key: content.get_tensor(key) for key in content.keys()}
                 metadata = content.metadata() or {}
-            voice = Voice(metadata["name"], tensors, metadata["consent_by"], metadata["consent_on"])
+            voice = Voice(tensors, metadata["name"], metadata["consent_by"], metadata["consent_on"])
             check_name(voice.name, voices)  # it becomes part of a file's name when the voice is saved again
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise ValueError(f"the voice {file} is damaged ({error!r}); copy it again or take it away.") from error

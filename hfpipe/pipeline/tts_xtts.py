@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 
 from .audio import Reference, load_reference, resample
-from .cpu_precision import resolve_precision
+from .cpu_precision import choose_precision, precision_of
+from .cpu_threads import refuse_forked_process
 from .hub_cache import kept_on_disk
+from .memo import Memo
 from .text_sentences import split_text
-from .tts_voices import Voice, make_voice, read_voices, write_voices
+from .tts_voices import Voice, check_voice, make_voice, read_voices, write_voices
 from .tts_xtts_checkpoint import (
     CONFIG,
     COQUI_SPEAKERS,
@@ -55,22 +58,25 @@ class XTTS:
     clones = True
     requirements = ("coqui-tts", "six", "torchcodec")  # from PyPI, for a repo's requirements.txt
 
-    def __init__(self, model, speakers: dict, source: str | None = None, precision: str = "auto", device="cpu"):
+    def __init__(
+        self, model, speakers: dict, source: str | None = None, precision: str = "auto", device="cpu", dtype=None
+    ):
         self.model = model
         self.sampling_rate = model.config.audio.output_sample_rate
         self.languages = tuple(language.split("-")[0] for language in model.config.languages)
         self.saved_voices: dict[str, Voice] = {}
-        self._voices: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._speakers = speakers
+        self._saving = threading.Lock()
+        self._voices: Memo[Voice] = Memo(MAX_VOICES)  # by the recordings' content
+        self._speakers = {name: Voice(dict(tensors)) for name, tensors in speakers.items()}
         self._source = source  # "id@revision" of weights that come from the Hub
-        self._precision = precision
+        self._precision, self._dtype = precision, dtype
         self.to(device)
 
     @classmethod
     def from_pretrained(
         cls, name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"
     ) -> "XTTS":
-        """Loads an XTTS checkpoint from a folder in coqui's layout, or from the Hub.
+        """Load an XTTS checkpoint from a folder in coqui's layout, or from the Hub.
 
         A first download asks for the acceptance of the weights' licence, the Coqui Public Model License.
 
@@ -80,9 +86,7 @@ class XTTS:
             revision: commit, branch or tag; `coqui/XTTS-v2` is pinned to one commit by default.
             token: for a private repo on the Hub.
             device: where to compute; the CPU by default.
-            dtype: with `precision="auto"`, float32 asks for that precision; on a GPU so do float16 and bfloat16.
-            precision: how the language model multiplies: "float32", "int8", "bfloat16" or "mixed" on a CPU, "float16",
-                "bfloat16" or "float32" on a GPU; "auto" is what is fastest there.
+            dtype, precision: in which the language model computes, see `choose_precision`.
 
         Raises:
             FileNotFoundError: a file is missing. ValueError: a file is damaged, or holds more than weights.
@@ -99,18 +103,14 @@ class XTTS:
                 f"and {VOCABULARY}, and {SPEAKERS} (or {COQUI_SPEAKERS}) for voices of its own. Copy it beside the "
                 "others, or give another folder."
             )
-        if precision == "auto" and dtype is not None and torch.device(device or "cpu").type != "cpu":
-            precision = str(dtype).removeprefix("torch.")
-        elif precision == "auto" and dtype == torch.float32:
-            precision = "float32"
         with quietly():
             model = read_model(folder)
-        part = cls(model, read_speakers(folder), source, precision, device or "cpu")
+        part = cls(model, read_speakers(folder), source, precision, device or "cpu", dtype)
         part.read_voices(folder)
         return part
 
     def save_pretrained(self, folder) -> None:
-        """Writes config.json, vocab.json, the weights and the voices, as safetensors, for `from_pretrained`.
+        """Write config.json, vocab.json, the weights and the voices, as safetensors, for `from_pretrained`.
 
         Raises:
             ValueError: these are Coqui's own weights, under a licence that hfpipe points at instead of copying.
@@ -126,15 +126,15 @@ class XTTS:
         self.model.tokenizer.tokenizer.save(str(folder / VOCABULARY))
         write_weights(self.model, folder)
         if self._speakers:
-            write_speakers(self._speakers, folder)
+            write_speakers({name: voice.tensors for name, voice in self._speakers.items()}, folder)
         self.write_voices(folder)
 
     def write_voices(self, folder) -> None:
-        """Writes the saved voices, and nothing else, into a folder."""
+        """Write the saved voices, and nothing else, into a folder."""
         write_voices(self.saved_voices, Path(folder))
 
     def read_voices(self, folder) -> None:
-        """Adds the voices that `write_voices` wrote into a folder.
+        """Add the voices that `write_voices` wrote into a folder.
 
         Raises:
             ValueError: a file is damaged, or another model's.
@@ -144,15 +144,16 @@ class XTTS:
             "gpt_cond_latent": (1, None, args.gpt_n_model_channels),
             "speaker_embedding": (1, args.d_vector_dim, 1),
         }
-        self.saved_voices |= read_voices(Path(folder), shapes)
+        with self._saving:
+            self.saved_voices = self.saved_voices | read_voices(Path(folder), shapes)
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Names to give as `speaker=`: the checkpoint's own voices, the default one first, and then the saved ones."""
+        """Names to give as `speaker=`: the checkpoint's own voices, the default first, and then the saved ones."""
         return (*self._speakers, *self.saved_voices)
 
     def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> Voice:
-        """Keeps the voice of a recording under a name, for `speaker=name`; saving the pipeline saves it too.
+        """Save the voice of a recording under a name, for `speaker=name`; saving the pipeline saves it too.
 
         What is kept is what XTTS computed of the recording, about 130 kB, and not the recording.
 
@@ -165,22 +166,42 @@ class XTTS:
         Raises:
             ValueError: the name is unfit or taken, no consent, or a reference that `load_reference` refuses.
         """
-        latents, embedding = self._hear_voice(speaker_wav)
-        tensors = {"gpt_cond_latent": latents, "speaker_embedding": embedding}
-        self.saved_voices[name] = make_voice(name, tensors, self.speakers, consent_by, consent_on)
-        return self.saved_voices[name]
+        tensors = self.resolve_voice(speaker_wav).tensors
+        with self._saving:
+            voice = make_voice(name, tensors, self.speakers, consent_by, consent_on)
+            self.saved_voices = self.saved_voices | {name: voice}
+        return voice
+
+    def resolve_voice(self, speaker_wav=None, speaker: str | None = None) -> Voice:
+        """Return the voice of recordings, or of a name; without either, the checkpoint's first.
+
+        What is computed of recordings is kept, in memory and on disk, under their content.
+
+        Raises:
+            ValueError: no such speaker, no voice at all, both given, or a reference that `load_reference` refuses.
+        """
+        check_voice(speaker_wav, speaker, self)
+        if speaker_wav is not None:
+            return self._clone(load_reference(speaker_wav))
+        if speaker is None and not self._speakers:
+            raise ValueError(
+                f"this XTTS has no voice of its own (no {SPEAKERS} in its folder); give speaker_wav, a recording of "
+                f"10 to 15 s of the voice to speak with, or one of its saved voices as speaker: {self.speakers}."
+            )
+        name = self.speakers[0] if speaker is None else speaker
+        return self.saved_voices[name] if name in self.saved_voices else self._speakers[name]
 
     def to(self, device) -> "XTTS":
-        """Makes ready to compute on a torch device, and returns itself.
+        """Move what speaks to a torch device, and return itself.
 
         Coqui's model stays on the CPU, where it hears reference voices; what speaks is made from it.
         """
         device = torch.device(device)
-        precision = resolve_precision(self._precision, device)
+        precision = choose_precision(self._precision, self._dtype, device) or precision_of(self._dtype, device)
         dtype = torch.float32 if device.type == "cpu" else getattr(torch, precision)
         self._decoder = Decoder(self.model.gpt, precision, device)
         self._vocoder = Vocoder(self.model.hifigan_decoder, device, dtype)
-        self._prefixes: dict[str, torch.Tensor] = {}
+        self._prefixes: Memo[torch.Tensor] = Memo(MAX_VOICES)  # by the voice's content
         return self
 
     def __call__(
@@ -190,9 +211,10 @@ class XTTS:
         speaker_wav=None,
         *,
         speaker: str | None = None,
+        voice: Voice | None = None,
         **options,
     ) -> np.ndarray:
-        """Speaks `text` and gives the waveform, float32 of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
+        """Speak `text`, and return the waveform, float32 of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
 
         A text longer than XTTS can say at once is cut where a sentence, a clause or a word ends; nothing is left out.
 
@@ -201,6 +223,7 @@ class XTTS:
             language: one of `languages`.
             speaker_wav: the voice: what `load_audio` takes, a list of them by one speaker, or `Reference`s.
             speaker: instead of `speaker_wav`, one of `speakers`; by default the first.
+            voice: instead of both, what `resolve_voice` returned.
             options: how to speak. `temperature`, `repetition_penalty`, `top_k`, `top_p`: how audio tokens are drawn,
                 by default as the checkpoint's config.json says; `do_sample=False` takes the likeliest. `speed`: 1 is
                 natural, 2 twice as fast. `max_new_tokens`, `min_new_tokens`: the most and fewest audio tokens of each
@@ -210,23 +233,24 @@ class XTTS:
             ValueError: no text, no such language or speaker, no voice at all, a reference that `load_reference`
                 refuses, a speed that isn't positive. TypeError: no such option.
         """
-        return self.speak_in_voices(text, language, [self._find_voice(speaker_wav, speaker)], **options)[0]
+        voice = voice or self.resolve_voice(speaker_wav, speaker)
+        return self.speak_in_voices(text, language, [voice], **options)[0]
 
-    def compare(self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, **options):
-        """Speaks `text` in the voice asked for and in the checkpoint's own at once: two waveforms, as a call gives."""
-        voices = [self._find_voice(speaker_wav, speaker), self._find_voice(None, None)]
+    def compare(self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, voice=None, **options):
+        """Speak `text` in the voice asked for and in the checkpoint's own at once; return two waveforms."""
+        voices = [voice or self.resolve_voice(speaker_wav, speaker), self.resolve_voice()]
         return self.speak_in_voices(text, language, voices, **options)
 
     def stream(
-        self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, **options
+        self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, voice=None, **options
     ) -> Iterator[np.ndarray]:
-        """Speaks `text` as a call does, and gives the sound in pieces, each made when it is asked for.
+        """Speak `text` as a call does, and yield the sound in chunks, each made when it is asked for.
 
         Yields:
             float32 waveforms, the first of about a sixth of a second; together they are what a call gives. A
             player takes the next one while it plays one; `pipe.stream` makes them ahead.
         """
-        voices = [self._find_voice(speaker_wav, speaker)]
+        voices = [voice or self.resolve_voice(speaker_wav, speaker)]
         pieces, sampling, speed, limits = self._prepare(text, language, options)
         for number, piece in enumerate(pieces):
             if number:
@@ -235,11 +259,11 @@ class XTTS:
                 if len(sound):
                     yield sound.clamp(-1, 1).numpy()
 
-    def speak_in_voices(self, text: str, language: str, voices: list, **options) -> list[np.ndarray]:
-        """Speaks a text in several voices in one batch, which costs less than one after the other.
+    def speak_in_voices(self, text: str, language: str, voices: list[Voice], **options) -> list[np.ndarray]:
+        """Speak a text in several voices in one batch, which costs less than one after the other.
 
         Args:
-            voices: pairs of latents and embedding, such as `save_voice` keeps.
+            voices: what `resolve_voice` returned.
         """
         pieces, sampling, speed, limits = self._prepare(text, language, options)
         pause = torch.zeros(int(PAUSE_SECONDS * self.sampling_rate))
@@ -253,13 +277,14 @@ class XTTS:
         return [torch.cat(parts[1:]).clamp(-1, 1).numpy() for parts in spoken]
 
     def _speak(self, piece, voices, sampling, speed, limits, chunk_size: int) -> Iterator[list[torch.Tensor]]:
-        """Speaks token ids in each voice; gives their sound as it comes, some samples of each voice at a time.
+        """Speak token ids in each voice, and yield their sound as it is made, some samples of each voice at a time.
 
         The language model and the vocoder take turns, each with all cores: side by side on two cores they took as long
         for a sentence, and half as long again for its first sound.
         """
-        prefixes = [self._read_prefix(latents) for latents, _ in voices]
-        streams = [Stream(self._vocoder, embedding, speed) for _, embedding in voices]
+        refuse_forked_process()
+        prefixes = [self._read_prefix(voice) for voice in voices]
+        streams = [Stream(self._vocoder, voice.tensors["speaker_embedding"], speed) for voice in voices]
         steps = self._decoder.generate([piece] * len(voices), prefixes, sampling, **limits)
         stop = self._decoder.stop_audio
         for chunk, is_last in _chunks(steps, chunk_size):
@@ -272,7 +297,7 @@ class XTTS:
             yield sounds
 
     def _prepare(self, text: str, language: str, options: dict):
-        """Gives the token ids of each piece of a text, how to draw, the speed, and the limits of `generate`."""
+        """Return the token ids of each piece of a text, how to sample, the speed, and the limits of `generate`."""
         speed = options.pop("speed", 1.0)
         limits = {name: options.pop(name) for name in ("max_new_tokens", "min_new_tokens") if name in options}
         language = self._check(text, language, speed)
@@ -285,7 +310,7 @@ class XTTS:
         return tokens, sampling, speed, limits
 
     def _check(self, text: str, language: str, speed: float) -> str:
-        """Refuses what can't be said; returns coqui's name of the language."""
+        """Return coqui's name of the language; raise ValueError for what can't be said."""
         if not text or not text.strip():
             raise ValueError("there is no text to say; give at least a word.")
         if speed <= 0:
@@ -299,7 +324,7 @@ class XTTS:
         return names.get(language, language)
 
     def _fits(self, text: str, language: str) -> bool:
-        """Tells whether XTTS can say a text at once: by its characters, and by its tokens as numbers grow in words."""
+        """Return whether XTTS can say a text at once: by its characters, and by its tokens, since numbers grow."""
         tokenizer = self.model.tokenizer
         if len(text) > tokenizer.char_limits.get(language.split("-")[0], DEFAULT_CHAR_LIMIT):
             return False
@@ -308,53 +333,32 @@ class XTTS:
         except OverflowError:  # a number that num2words has no words for, such as one of thirty digits
             return False
 
-    def _find_voice(self, speaker_wav, speaker: str | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives a voice's latents and embedding: of a recording, or by name."""
-        if speaker_wav is not None and speaker is not None:
-            raise ValueError("both speaker_wav and speaker were given; give one: each says which voice to speak with.")
-        if speaker_wav is not None:
-            return self._hear_voice(speaker_wav)
-        if speaker is None and not self._speakers:
-            raise ValueError(
-                f"this XTTS has no voice of its own (no {SPEAKERS} in its folder); give speaker_wav, a recording of "
-                f"10 to 15 s of the voice to speak with, or one of its saved voices as speaker: {self.speakers}."
-            )
-        name = self.speakers[0] if speaker is None else speaker
-        if name not in self.speakers:
-            raise ValueError(f"there is no speaker {name!r}; valid is {', '.join(map(repr, self.speakers))}.")
-        voice = self.saved_voices[name].tensors if name in self.saved_voices else self._speakers[name]
-        return voice["gpt_cond_latent"], voice["speaker_embedding"]
-
-    def _hear_voice(self, speaker_wav) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes a recording's voice, once: it is kept in memory and on disk, under the recording's content."""
-        references = load_reference(speaker_wav)
+    def _clone(self, references: list[Reference]) -> Voice:
+        """Compute the voice of recordings, or take the one that was kept under their content."""
         digest = hashlib.sha256("".join([self._checkpoint_key, *(each.sha256 for each in references)]).encode())
-        key = digest.hexdigest()
-        if key not in self._voices:
-            names = ("gpt_cond_latent", "speaker_embedding")
-            voice = kept_on_disk(
-                f"voices/xtts-{key}", lambda: dict(zip(names, self._condition(references), strict=True))
-            )
-            self._voices[key] = voice["gpt_cond_latent"], voice["speaker_embedding"]
-            _forget_oldest(self._voices)
-        return self._voices[key]
+        key, names = digest.hexdigest(), ("gpt_cond_latent", "speaker_embedding")
 
-    def _read_prefix(self, latents: torch.Tensor) -> torch.Tensor:
-        """Gives the keys and values of a voice's latents, kept for its next sentence in memory and on disk."""
-        digest = hashlib.sha256(latents.cpu().contiguous().numpy().tobytes())
-        digest.update(f"{self._gpt_key} {self._decoder.precision}".encode())
-        key = digest.hexdigest()
-        if key not in self._prefixes:
+        def condition() -> dict[str, torch.Tensor]:
+            return dict(zip(names, self._condition(references), strict=True))
+
+        return self._voices.get(key, lambda: Voice(kept_on_disk(f"voices/xtts-{key}", condition)))
+
+    def _read_prefix(self, voice: Voice) -> torch.Tensor:
+        """Return the keys and values of a voice's latents, kept for its next sentence in memory and on disk."""
+        key = hashlib.sha256(f"{voice.sha256} {self._gpt_key} {self._decoder.precision}".encode()).hexdigest()
+
+        def read() -> torch.Tensor:
+            latents = voice.tensors["gpt_cond_latent"]
             kept = kept_on_disk(
                 f"voices/xtts-prefix-{key}", lambda: {"prefix": self._decoder.read_voice(latents).cpu()}
             )
-            self._prefixes[key] = kept["prefix"].to(self._decoder.device)
-            _forget_oldest(self._prefixes)
-        return self._prefixes[key]
+            return kept["prefix"].to(self._decoder.device)
+
+        return self._prefixes.get(key, read)
 
     @functools.cached_property
     def _gpt_key(self) -> str:
-        """Tells language models apart by the beginning of each of their tensors, since hashing all takes a second."""
+        """A hash of the language model by the beginning of each of its tensors: hashing them whole takes a second."""
         digest = hashlib.sha256()
         for tensor in self.model.gpt.state_dict().values():
             digest.update(tensor.flatten()[:1024].numpy().tobytes())
@@ -362,7 +366,7 @@ class XTTS:
 
     @functools.cached_property
     def _checkpoint_key(self) -> str:
-        """Tells checkpoints apart by the last layers that hear a voice, and by how much they hear of it."""
+        """A hash of the checkpoint by the last layers that condition on a voice, and by how much of it they take."""
         config, model = self.model.config, self.model
         layers = [*model.hifigan_decoder.speaker_encoder.fc.parameters(), *model.gpt.conditioning_encoder.parameters()]
         digest = hashlib.sha256(b"".join(layer.detach().numpy().tobytes() for layer in (layers[0], layers[-1])))
@@ -370,7 +374,7 @@ class XTTS:
         return digest.hexdigest() + str(lengths)
 
     def _condition(self, references: list[Reference]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes what XTTS knows of a voice, as `Xtts.get_conditioning_latents` of coqui-tts 0.28 does from files.
+        """Compute the conditioning of a voice, as `Xtts.get_conditioning_latents` of coqui-tts 0.28 does from files.
 
         Returns:
             The language model's latents, (1, 32, channels) for XTTS v2, and the vocoder's embedding, (1, 512, 1).
@@ -393,7 +397,7 @@ class XTTS:
 
 
 def _chunks(steps: Iterator, size: float) -> Iterator[tuple[list, bool]]:
-    """Gathers steps into chunks of pairs of latents and tokens, and says whether each is the last.
+    """Group steps into chunks of pairs of latents and tokens; yield each with whether it is the last.
 
     They grow, since each costs the vocoder some frames more than it holds.
     """
@@ -403,8 +407,3 @@ def _chunks(steps: Iterator, size: float) -> Iterator[tuple[list, bool]]:
         if is_last or len(chunk) >= size:
             yield chunk, is_last
             size, chunk = max(size, min(size * CHUNK_GROWTH, LONGEST_CHUNK)), []
-
-
-def _forget_oldest(kept: dict) -> None:
-    while len(kept) > MAX_VOICES:
-        kept.pop(next(iter(kept)), None)

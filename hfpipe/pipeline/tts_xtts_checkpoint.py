@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
-from .hub_access import DEFAULT_PARTS, WITHOUT_HUB, check_reachable, split_revision
+from .hub_access import DEFAULT_PARTS, WITHOUT_HUB, XTTS_ID, check_reachable, split_revision
 from .tts_xtts_license import require_licence
 
-XTTS_ID, XTTS_REVISION = split_revision(DEFAULT_PARTS["tts"])
+XTTS_REVISION = split_revision(DEFAULT_PARTS["tts"])[1]
 CONFIG, VOCABULARY = "config.json", "vocab.json"
 WEIGHTS, SPEAKERS = "model.safetensors", "speakers_xtts.safetensors"
 COQUI_WEIGHTS, COQUI_SPEAKERS = "model.pth", "speakers_xtts.pth"  # pickles, as Coqui publishes them

@@ -11,7 +11,7 @@ from torch import nn
 
 from .cpu_int8 import Int8Linear
 from .cpu_precision import LAYERS, Conv1D
-from .engine_cancel import check
+from .engine_cancel import raise_if_cancelled
 from .tts_xtts_steps import Steps, normalise
 
 PREFIX_TOKEN = 1  # coqui has it in the place of the prompt, so it counts as said (coqui-tts 0.28, compute_embeddings)
@@ -120,7 +120,7 @@ class Decoder:
             batch = _Batch(self, *key)
         batch.begin(prompts, voices, min_new_tokens)
         for step in range(steps):
-            check()
+            raise_if_cancelled()
             is_last = step + 1 == steps or bool(batch.done.all())
             yield batch.latents.clone(), batch.tokens.clone(), is_last
             if is_last:
@@ -149,7 +149,7 @@ class Decoder:
     def run_blocks(self, states, cache: torch.Tensor, positions: torch.Tensor, bias) -> torch.Tensor:
         """Runs the blocks, which write `cache` at `positions` and look at all of it but for what `bias` rules out."""
         for block, (keys, values) in zip(self.blocks, cache, strict=True):
-            check()
+            raise_if_cancelled()
             states = block(states, keys, values, positions, bias, self.heads)
         return self.norm_blocks(states)
 

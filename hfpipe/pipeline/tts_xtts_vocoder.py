@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from .cpu_fourier import convolve_faster
-from .engine_cancel import watch
+from .engine_cancel import add_cancel_hooks
 
 # Frames of the vocoder's input, on either side of one, that its sound depends on.
 REACH = 14
@@ -28,7 +28,7 @@ class Vocoder:
         self.generator = _fold_weight_norm(decoder.waveform_decoder).eval().to(device, dtype)
         if self.device.type == "cpu":
             convolve_faster(self.generator.resblocks)
-            watch(self.generator)
+            add_cancel_hooks(self.generator)
         self.hop = decoder.output_hop_length
         # Two linear interpolations, from latents to the vocoder's frames and from its rate to that of the output.
         self.scales = (decoder.ar_mel_length_compression / decoder.output_hop_length,)

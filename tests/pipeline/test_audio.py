@@ -1,5 +1,6 @@
 """Whatever is given becomes float32 mono, or a clear refusal."""
 
+import dataclasses
 import io
 import shutil
 import subprocess
@@ -185,7 +186,7 @@ def test_reference_keeps_its_rate_and_is_named_by_content(voice):
         (reference,) = load_reference(voice)
     assert reference.sampling_rate == soundfile.info(voice).samplerate
     assert reference.sha256 == load_reference([voice])[0].sha256
-    assert reference.sha256 != reference._replace(sampling_rate=8_000).sha256
+    assert reference.sha256 != dataclasses.replace(reference, sampling_rate=8_000).sha256
     assert load_reference([reference])[0] is reference
 
 

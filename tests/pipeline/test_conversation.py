@@ -66,7 +66,13 @@ def test_what_the_model_cannot_read_is_left_out_by_whole_turns(tiny_chat, monkey
     read, limit = [], 700
     monkeypatch.setattr(llm.model.config, "max_position_embeddings", limit)
     prompt = llm._prompt
-    monkeypatch.setattr(llm, "_prompt", lambda *given: read.append(given[2]) or prompt(*given))
+
+    def watched(question, system_prompt, history, language, begin_answer=True):
+        if question == "¿Y?" and begin_answer:
+            read.append(history)
+        return prompt(question, system_prompt, history, language, begin_answer)
+
+    monkeypatch.setattr(llm, "_prompt", watched)
     roles = ("user", "assistant")
     history = [{"role": roles[i % 2], "content": f"turno {i}"} for i in range(60)]
     for length in range(0, 61, 2):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfpipe.pipeline.audio import SAMPLING_RATE, has_speech, resample
-from hfpipe.pipeline.cpu_threads import use_one_thread
+from hfpipe.pipeline.cpu_threads import limit_to_one_core
 from hfpipe.pipeline.live_endpointer import Endpointer
 
 QUESTION, RATE = soundfile.read(EXAMPLES / "pregunta.wav", dtype="float32")  # 2.8 s, the first and last 0.3 s silent
@@ -182,7 +182,7 @@ def test_one_thread_for_one_leaves_the_others_theirs():
         prepare()
         counts[name] = torch.get_num_threads()
 
-    for arguments in (("one", use_one_thread), ("later",)):
+    for arguments in (("one", limit_to_one_core), ("later",)):
         thread = threading.Thread(target=count, args=arguments)
         thread.start()
         thread.join()

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from hfpipe.pipeline.cpu_int8 import Int8Linear, round_weights
-from hfpipe.pipeline.cpu_threads import threads
+from hfpipe.pipeline.cpu_threads import limit_threads
 
 SIZES = st.integers(1, 40)
 
@@ -38,7 +38,7 @@ def test_only_weights_are_rounded(rows, inputs, outputs, bias, turned, seed):
     x[..., 0] *= 300  # beside which one digit would lose the others
     expected = x.double().numpy() @ exact.T + (0 if layer.bias is None else layer.bias.numpy())
     for count in (1, 2, 3):
-        with threads(count):
+        with limit_threads(count):
             found = Int8Linear(layer)(x)
         assert found.dtype == torch.float32 and found.shape == (2, rows, outputs)
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-3)
@@ -74,7 +74,7 @@ def test_several_threads_may_multiply_at_once():
     expected = [layer(x) for x in inputs]
 
     def multiply(x):
-        with threads(2):
+        with limit_threads(2):
             return layer(x)
 
     with ThreadPoolExecutor(4) as pool:

@@ -1,5 +1,6 @@
 """Kokoro speaks what it is given, whole, and comes nearer to a reference voice than its own."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 
 from hfpipe.pipeline import tts_kokoro as module
-from hfpipe.pipeline.audio import Reference
 from hfpipe.pipeline.audio_speaker import embed_speaker
 from hfpipe.pipeline.tts_kokoro import MAX_TOKENS, Kokoro
 
@@ -127,12 +127,12 @@ def test_a_reference_is_searched_once_and_comes_nearer(kokoro, tmp_path, monkeyp
     assert imitated > base + 0.02
 
     monkeypatch.setattr(Kokoro, "_search", lambda *_: pytest.fail("it searched again"))
-    kokoro._found.clear()
+    kokoro._blends.clear()
     assert kokoro.find_voice(VOICE) == weights
     (tmp_path / "voices" / next((tmp_path / "voices").iterdir()).name).write_text("{spoiled")
-    kokoro._found.clear()
+    kokoro._blends.clear()
     with pytest.raises(pytest.fail.Exception):
-        kokoro.find_voice(Reference(*module.load_reference(VOICE)[0]))
+        kokoro.find_voice(dataclasses.replace(module.load_reference(VOICE)[0]))
 
 
 @pytest.mark.offline

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from own_parts import ANSWER, PHRASES, QUESTION, Talker, Whistle, wait_until
 
+from hfpipe.pipeline.engine import Engine
 from hfpipe.pipeline.live_stream import Stream
 
 SPOKEN, RATE = soundfile.read(QUESTION, dtype="float32")
@@ -126,10 +127,9 @@ def test_a_question_that_goes_on_before_its_answer_sounds_is_one(make, monkeypat
     talker, lengths = Talker(), []
     talker.leave = threading.Semaphore(0)
     chat, microphone = make(talker).conversation(), Microphone().hear(SPOKEN, QUIET)
-    hear = chat.pipe._hear
-    monkeypatch.setattr(
-        chat.pipe, "_hear", lambda audio, given: lengths.append(len(audio["array"])) or hear(audio, given)
-    )
+    hear = Engine.hear
+    count = lambda engine, asked, *rest: lengths.append(len(asked[0].samples)) or hear(engine, asked, *rest)  # noqa: E731
+    monkeypatch.setattr(Engine, "hear", count)
     events = chat.listen(microphone, sampling_rate=RATE)
     first = take(events, "transcript")[-2]
     microphone.hear(SPOKEN, QUIET)

@@ -179,9 +179,8 @@ def calls(llm):
 
 def test_answers_are_the_same_with_and_without_what_was_kept(llm, monkeypatch):
     kept = list(calls(llm))
-    monkeypatch.setattr(llm, "_keeps", False)
-    llm._kept = None
-    assert kept == list(calls(llm)) and llm._kept is None
+    monkeypatch.setattr(llm._prompts, "is_usable", False)
+    assert kept == list(calls(llm))
 
 
 @pytest.mark.parametrize("kind", ["sliding", "hybrid"])
@@ -198,39 +197,51 @@ def test_a_long_history_is_read_once_by_layers_that_see_a_window_of_it(tiny_chat
     model.generation_config.suppress_tokens = all_but_letters(len(tokenizer), set())
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     llm = LLM(model, tokenizer)
-    short, long = "¿Qué hora es?", "a" * 400
-    questions = [short, short + " Di.", long, long + "b", long + "b", short, long]
-    read = []
+    read, history, kept = [], [], []
     model.register_forward_pre_hook(
         lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    kept = [llm(question, max_new_tokens=8) for question in questions]
-    longest = max(read)
-    assert longest > config.sliding_window
+    questions = ["a" * 400, "¿Qué hora es?", "b" * 400, "¿Y?"]
+    for question in questions:
+        kept.append(llm(question, history=history, max_new_tokens=8))
+        history += [{"role": "user", "content": question}, {"role": "assistant", "content": kept[-1]}]
+    assert max(read) > config.sliding_window
     read.clear()
-    assert llm(long + "c", max_new_tokens=8) and max(read) < 50
-    monkeypatch.setattr(llm, "_keeps", False)
-    assert kept == [llm(question, max_new_tokens=8) for question in questions]
+    assert llm("¿Por qué?", history=history, max_new_tokens=8) and max(read) < 50
+    monkeypatch.setattr(llm._prompts, "is_usable", False)
+    assert kept == [llm(question, history=history[: 2 * i], max_new_tokens=8) for i, question in enumerate(questions)]
 
 
-def test_a_prompt_that_begins_like_the_last_is_read_from_where_it_differs(tiny_chat):
+def test_the_instruction_and_a_conversation_are_read_once(tiny_chat):
     llm = LLM.from_pretrained(tiny_chat, precision="float32")
     read = []
     llm.model.register_forward_pre_hook(
         lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    llm("¿Qué hora es?", max_new_tokens=4)
-    whole = read[0]
-    assert read == [whole, 1, 1, 1]
-    read.clear()
-    llm("¿Qué hora es?", max_new_tokens=4)
-    assert read == [1, 1, 1, 1]
-    read.clear()
-    llm("¿Qué día es?", max_new_tokens=4)
-    assert read == [len("día es?\n<assistant>".encode()), 1, 1, 1] and read[0] < whole
-    kept, _ = llm._kept
-    prompt = llm._prompt("¿Qué día es?", default_system_prompt("es"), [], "es")
-    assert len(kept) == len(prompt.encode()) + 3  # one prompt and one answer, and no more
+
+    def ask(question, history=()):
+        read.clear()
+        return llm(question, history=list(history), max_new_tokens=4)
+
+    instruction = len(f"<system>{default_system_prompt('es')}\n<user>".encode())
+    rest = len("¿Qué hora es?\n<assistant>".encode())
+    answer = ask("¿Qué hora es?")
+    assert read == [instruction, rest, 1, 1, 1]
+    assert ask("¿Qué hora es?") == answer and read == [rest, 1, 1, 1]  # alike, so that it comes out alike
+    ask("¿Qué día es?")
+    assert read[0] == len("¿Qué día es?\n<assistant>".encode())
+    turns = [{"role": "user", "content": "¿Qué hora es?"}, {"role": "assistant", "content": answer.removesuffix("…")}]
+    ask("¿Y?", turns)
+    assert read[0] <= len(f"{answer}\n<user>¿Y?\n<assistant>".encode())
+
+
+def test_what_others_asked_changes_no_answer(tiny_chat):
+    """In int8 a row alone is computed otherwise than several, so what is read at once must not depend on others."""
+    questions = ["¿Qué hora es?", "¿Qué hora es en Lima?", "¿Qué", "Q"]
+    alone = {question: LLM.from_pretrained(tiny_chat, precision="int8")(question) for question in questions}
+    llm = LLM.from_pretrained(tiny_chat, precision="int8")
+    for question in [*questions, *questions[::-1], *questions]:
+        assert llm(question) == alone[question]
 
 
 def test_threads_do_not_disturb_each_other(tiny_chat):

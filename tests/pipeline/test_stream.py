@@ -11,7 +11,14 @@ import torch
 from conftest import EXAMPLES
 from own_parts import ANSWER, PHRASES, QUESTION, Talker, Whistle, wait_until
 
-from hfpipe.pipeline.engine_cancel import Cancel, Cancelled, check, heeded, until, watch
+from hfpipe.pipeline.engine_cancel import (
+    Cancelled,
+    CancelToken,
+    add_cancel_hooks,
+    cancel_scope,
+    current_token,
+    raise_if_cancelled,
+)
 from hfpipe.pipeline.live_stream import Channel, Closed
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -155,27 +162,27 @@ def test_cancel_from_another_thread_wakes_the_reader(make):
     assert not reader.is_alive() and [event.type for event in events] == ["transcript", "text", "text"]
 
 
-def test_a_layer_stops_where_the_wish_comes():
+def test_a_layer_stops_where_the_token_is_cancelled():
     layers = torch.nn.ModuleList([torch.nn.Linear(2, 2) for _ in range(3)])
-    watch(layers)
-    cancel, count = Cancel(), 0
-    assert heeded() is None and layers[0](torch.zeros(2)).shape == (2,)
-    with pytest.raises(Cancelled), until(cancel):
+    add_cancel_hooks(layers)
+    token, count = CancelToken(), 0
+    assert current_token() is None and layers[0](torch.zeros(2)).shape == (2,)
+    with pytest.raises(Cancelled), cancel_scope(token):
         for layer in layers:
             layer(torch.zeros(2))
             count += 1
-            cancel.set()
-    assert count == 1 and heeded() is None
-    check()  # nobody heeds a wish here
+            token.cancel()
+    assert count == 1 and current_token() is None
+    raise_if_cancelled()  # there is no token here
 
 
-def test_what_is_asked_for_is_called_once():
-    calls, cancel = [], Cancel()
-    with cancel.calling(lambda: calls.append("over")):
+def test_a_callback_is_called_once():
+    calls, token = [], CancelToken()
+    with token.on_cancel(lambda: calls.append("over")):
         pass
-    with cancel.calling(lambda: calls.append("within")):
-        cancel.set()
-    with cancel.calling(lambda: calls.append("after")):
+    with token.on_cancel(lambda: calls.append("within")):
+        token.cancel()
+    with token.on_cancel(lambda: calls.append("after")):
         pass
     assert calls == ["within", "after"]
 

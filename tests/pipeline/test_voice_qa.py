@@ -17,9 +17,10 @@ from transformers import AutoConfig, WhisperForConditionalGeneration, pipeline
 
 import hfpipe
 from hfpipe.pipeline.audio import load_question
+from hfpipe.pipeline.errors import explain_out_of_memory
 from hfpipe.pipeline.hub_access import DEFAULT_PARTS, DEFAULT_WHISPER
 from hfpipe.pipeline.hub_parts import Source
-from hfpipe.pipeline.voice_qa import VoiceQAPipeline, explain_out_of_memory
+from hfpipe.pipeline.voice_qa import VoiceQAPipeline
 
 QUESTION = str(EXAMPLES / "pregunta.wav")
 SHORT = {"max_new_tokens": 6}

@@ -1,0 +1,32 @@
+"""Load the part that speaks: XTTS, Kokoro, or any text-to-audio model of transformers."""
+
+from .hub_access import XTTS_ID
+from .hub_code import import_part
+from .hub_weights import read_config
+
+
+def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"):
+    """Load the part that speaks: an `XTTS`, a `Kokoro` or a `TransformersTTS`, as its config.json says.
+
+    Args:
+        name_or_path: a folder, or a Hub id such as `coqui/XTTS-v2` or `facebook/mms-tts-spa`.
+        revision: commit, branch or tag on the Hub.
+        token: for a private repo on the Hub.
+        device: where to compute; the CPU by default.
+        dtype: of the weights, a torch dtype; float32 by default.
+        precision: in which XTTS's language model computes, see `choose_precision`; the others warn if they can't.
+
+    Raises:
+        FileNotFoundError: no config.json. ValueError: a damaged one, or not a model that speaks.
+        OSError: the Hub can't be reached, or has no such repo. PermissionError, ImportError: see `XTTS`.
+    """
+    name = str(name_or_path)
+    # The license of XTTS's weights is asked for before anything of them is downloaded.
+    config = {"model": "xtts"} if name == XTTS_ID else read_config(name, revision, token)
+    if config.get("model") == "xtts":
+        kind = import_part("XTTS")
+    elif config.get("model_type") == "kokoro":
+        kind = import_part("Kokoro")
+    else:
+        kind = import_part("TransformersTTS")
+    return kind.from_pretrained(name, revision=revision, token=token, device=device, dtype=dtype, precision=precision)
