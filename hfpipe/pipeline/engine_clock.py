@@ -45,7 +45,7 @@ class Clock:
             self._running[name] = self.now()
 
     def mark(self, name: str, since: str | None = None) -> None:
-        """Note that something happened now, unless it did before, in seconds since the stage `since` began or in all."""
+        """Note when something first happened, in seconds since the stage `since` began, or since the clock did."""
         self.marks.setdefault(name, self.now() - (self._running[since] if since else 0.0))
 
     def seconds(self, name: str) -> float:
