@@ -1,11 +1,11 @@
-"""Fetch real human Spanish from Debian and write it as a data set: `python benchmarks/es_mx.py DIR`.
+"""Download real Spanish speech from Debian and write it as a dataset: `python benchmarks/es_mx.py DIR`.
 
 The recordings are the prompts of the Asterisk telephone exchange, spoken in Mexican Spanish by one professional voice
 (asterisk-core-sounds 1.6.1, CC BY-SA 3.0, https://www.asterisk.org), at 16 kHz. DIR gets:
 
-- `train.csv` and `test.csv`: columns `audio,sentence`; no sentence of one is in the other;
-- `english.csv`: a hundred of the same exchange's English prompts, to see whether English is forgotten;
-- `long.csv`: the clips of more than 30 s, and the test's joined into recordings of about a minute, to see whether long
+- `train.csv` and `test.csv`: columns `audio,sentence`, with no sentence in both;
+- `english.csv`: a hundred English prompts of the same exchange, to measure forgetting;
+- `long.csv`: the clips over 30 s, and test clips joined into recordings of about a minute, to measure whether long
   audio still works.
 """
 
@@ -14,7 +14,6 @@ import csv
 import gzip
 import hashlib
 import io
-import os
 import random
 import re
 import shutil
@@ -28,6 +27,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # or finetune.py beside this file would shadow the package
+
+from finetune.data import content  # noqa: E402
+from hfpipe.pipeline.files import atomic_write  # noqa: E402
+
 POOL = "http://deb.debian.org/debian/pool/main/a/asterisk-core-sounds/"
 PACKAGES = {
     "asterisk-core-sounds-es_1.6.1-1_all.deb": "9afdab7f559f036649fb406e625899306ca1004df8ebe39c30bfbd5912d66f74",
@@ -38,16 +42,17 @@ PACKAGES = {
 VOICES = {"es": "es_MX_f_Allison", "en": "en_US_f_Allison"}
 RATE, BITS_PER_SECOND = 16_000, 64_000  # G.722 at its full rate
 HELD_OUT = 100  # clips
-WINDOW = 30.0  # seconds; longer clips are for the check of long audio
-LONG_SECONDS, PAUSE = 60.0, 0.5  # of a joined recording, and between its clips
+WINDOW = 30.0  # seconds; longer clips test long audio
+LONG_SECONDS, PAUSE = 60.0, 0.5  # length of a joined recording, and of the silence between its clips
 SEED = 0
 
 
 def fetch(name: str, sha256: str) -> bytes:
-    """Downloads one Debian package and checks it; asks apt where the pool doesn't answer.
+    """Download a Debian package and verify its checksum; use apt if the pool doesn't answer.
 
     Raises:
-        OSError: neither way works. ValueError: what came isn't what was pinned.
+        OSError: neither the pool nor apt has the package.
+        ValueError: the checksum differs.
     """
     try:
         with urllib.request.urlopen(POOL + name, timeout=60) as response:
@@ -64,7 +69,7 @@ def fetch(name: str, sha256: str) -> bytes:
 
 
 def unpack(deb: bytes) -> dict[str, bytes]:
-    """Gives a Debian package's regular files by path: an ar archive with a tar archive in it (man 5 deb)."""
+    """Return a Debian package's regular files by path: an ar archive with a tar archive in it (man 5 deb)."""
     position = len(b"!<arch>\n")
     while position < len(deb):
         header = deb[position : position + 60]
@@ -74,11 +79,11 @@ def unpack(deb: bytes) -> dict[str, bytes]:
             with tarfile.open(fileobj=io.BytesIO(deb[position : position + size])) as archive:
                 return {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
         position += size + size % 2
-    raise ValueError("the package holds no data.tar: damaged. Download it again.")
+    raise ValueError("the package has no data.tar: it is damaged. Download it again.")
 
 
 def read_clips(files: dict[str, bytes], language: str) -> list[tuple[str, str, np.ndarray]]:
-    """Pairs each transcript that has words with its decoded recording: name, sentence, int16 samples at 16 kHz."""
+    """Return each transcript that has words with its recording: name, sentence, int16 samples at 16 kHz."""
     from G722 import G722
 
     text = next(data for path, data in files.items() if path.endswith(f"core-sounds-{language}.txt.gz"))
@@ -86,21 +91,16 @@ def read_clips(files: dict[str, bytes], language: str) -> list[tuple[str, str, n
     for line in gzip.decompress(text).decode("utf-8").splitlines():
         name, colon, sentence = (part.strip() for part in line.partition(":"))
         sound = files.get(f"./usr/share/asterisk/sounds/{VOICES[language]}/{name}.g722")
-        sentence = re.sub(r"\[.*?\]|\(.*?\)|<.*?>", "", sentence).strip()  # what is heard but not said
+        sentence = re.sub(r"\[.*?\]|\(.*?\)|<.*?>", "", sentence).strip()  # annotations
         if line.startswith(";") or not colon or sound is None or not re.search(r"\w{2}", sentence):
-            continue  # letters alone are left out: they are said by their names
+            continue  # single letters are left out: their names are spoken
         samples = np.frombuffer(G722(RATE, BITS_PER_SECOND).decode(sound), np.int16)
-        clips.setdefault(name, (name, sentence, samples))  # one is listed twice, the second time with another's text
+        clips.setdefault(name, (name, sentence, samples))  # one is listed twice, then with another's text
     return list(clips.values())
 
 
-def content(sentence: str) -> str:
-    """Reduces a sentence to its letters and digits, to tell which clips say the same."""
-    return re.sub(r"[\W_]+", " ", sentence.lower()).strip()
-
-
 def hold_out(clips: list) -> tuple[list, list]:
-    """Splits the clips in two so that no sentence is in both; the second part has `HELD_OUT` clips."""
+    """Split the clips in two so that no sentence is in both; the second part has up to `HELD_OUT` clips."""
     sentences = sorted({content(sentence) for _, sentence, _ in clips})
     random.Random(SEED).shuffle(sentences)
     test, held = [], set()
@@ -113,7 +113,7 @@ def hold_out(clips: list) -> tuple[list, list]:
 
 
 def join(clips: list) -> list[tuple[str, str, np.ndarray]]:
-    """Joins clips, with a pause between them, into recordings of about `LONG_SECONDS`."""
+    """Join clips, separated by silence, into recordings of about `LONG_SECONDS`."""
     joined, part, length = [], [], 0.0
     for clip in clips:
         part.append(clip)
@@ -127,25 +127,23 @@ def join(clips: list) -> list[tuple[str, str, np.ndarray]]:
 
 
 def write(folder: Path, name: str, clips: list) -> None:
-    """Writes clips as wav files in a folder of the set's name, and then its CSV."""
+    """Write clips as wav files into a folder named after the set, and then its CSV."""
     (folder / name).mkdir(parents=True, exist_ok=True)
     rows = []
     for clip, sentence, samples in clips:
         path = f"{name}/{clip.replace('/', '_')}.wav"
         soundfile.write(folder / path, samples, RATE)
         rows.append((path, sentence))
-    partial = folder / f".{name}.csv.{os.getpid()}"
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(folder / f"{name}.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("audio", "sentence"), *rows])
-    os.replace(partial, folder / f"{name}.csv")
     minutes = sum(len(samples) for _, _, samples in clips) / RATE / 60
     print(f"{folder / name}.csv: {len(clips)} clips, {minutes:.1f} min")
 
 
 def main() -> None:
-    """Fetches, unpacks, decodes, splits and writes."""
+    """Download, unpack, decode, split and write the clips."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where the recordings and the CSV files go")
+    parser.add_argument("folder", type=Path, help="output folder for the recordings and CSV files")
     folder = parser.parse_args().folder
     try:
         files = {}

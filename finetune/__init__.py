@@ -1,12 +1,13 @@
-"""Whisper learns your Spanish from a table of audio and text, and drops into the voice-qa pipeline as it is.
+"""Fine-tune Whisper on a table of audio and text, into a model that the voice-qa pipeline loads as it is.
 
-Public names: `train_whisper`, `evaluate_whisper`, `compare_whispers`, `check_table`, `export_ct2`, `normalise`. Each
-is imported when it is first asked for. Of hfpipe only what hears and reads audio is used, never the voice-qa pipeline.
+The public names are `train_whisper`, `evaluate_whisper`, `compare_whispers`, `check_table`, `export_ct2` and
+`normalize_spanish`; each is imported on first access. This package uses hfpipe's modules for audio, text and Whisper,
+and never the voice-qa pipeline itself.
 """
 
 import importlib
 
-import hfpipe  # noqa: F401  # before torch: it lets torch's waiting threads sleep
+import hfpipe  # noqa: F401  # before torch: it makes idle threads sleep
 
 _MODULES = {
     "train_whisper": "train",
@@ -14,7 +15,7 @@ _MODULES = {
     "compare_whispers": "evaluate",
     "check_table": "evaluate",
     "export_ct2": "export",
-    "normalise": "normalise",
+    "normalize_spanish": "normalize",
 }
 __all__ = list(_MODULES)
 

@@ -1,4 +1,4 @@
-"""Write a trained Whisper's model card, with its word and letter error rates where the Hub shows them."""
+"""Write the model card of a fine-tuned Whisper, with its error rates where the Hub shows them."""
 
 from pathlib import Path
 
@@ -6,10 +6,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from .data import is_table
-from .report import verdict, write_text
+from hfpipe.pipeline.files import write_text
 
-OPENAI = ("openai/whisper-", "apache-2.0")  # what the ids of OpenAI's Whispers begin with, and their licence
+from .data import is_table
+from .report import verdict
+
+OPENAI = ("openai/whisper-", "apache-2.0")  # prefix of the Hub ids of OpenAI's Whispers, and their license
 TASK = "automatic-speech-recognition"
 
 BODY = """
@@ -28,21 +30,21 @@ asr = pipeline("automatic-speech-recognition", model="{name}")
 print(asr("audio.wav")["text"])
 ```
 
-All figures, the worst utterances and the options are in [report.md](report.md); what was dropped from the data is in
+All scores, the worst utterances and the options are in [report.md](report.md); the dropped rows are in
 [data.md](data.md).
 """
 
 
 def write_card(report: dict, folder: Path) -> None:
-    """Writes `README.md`: what was trained on what, and the test's error rates as the Hub's `model-index`."""
+    """Write `README.md`, with the test's error rates in the Hub's `model-index` metadata."""
     write_text(folder / "README.md", str(make_card(report, folder.name)))
 
 
-def base_of(model: str) -> dict:
-    """Finds what a card says of the model that was trained on: its id on the Hub, and its licence; None if unknown.
+def describe_base(model: str) -> dict:
+    """Return the `base_model` (a Hub id) and `license` of the model that was fine-tuned; None if unknown.
 
     Args:
-        model: a folder, whose own card is read, or a Hub id.
+        model: a folder, whose model card is read, or a Hub id.
     """
     name = model.partition("@")[0]
     if Path(name).is_dir():
@@ -59,20 +61,20 @@ def base_of(model: str) -> dict:
 
 
 def make_card(report: dict, name: str) -> ModelCard:
-    """Makes the model card of a training's report.
+    """Return the model card for the report of a training.
 
     Args:
-        name: what the model is called.
+        name: of the model.
     """
-    options, found = report["options"], report["after"]["test"]
+    options, scores = report["options"], report["after"]["test"]
     trained_on = options["train"].partition(":")[0]
     dataset = {"task_type": TASK, **_dataset(options["test"] or options["train"])}
     results = [
-        EvalResult(metric_type=kind, metric_name=label, metric_value=round(found[key], 2), **dataset)
+        EvalResult(metric_type=kind, metric_name=label, metric_value=round(scores[key], 2), **dataset)
         for kind, label, key in (
-            ("wer", "WER, normalised", "wer"),
+            ("wer", "WER, normalized", "wer"),
             ("wer", "WER, raw", "wer_raw"),
-            ("cer", "CER, normalised", "cer"),
+            ("cer", "CER, normalized", "cer"),
         )
     ]
     data = ModelCardData(
@@ -104,7 +106,7 @@ def make_card(report: dict, name: str) -> ModelCard:
 
 
 def _dataset(source: str) -> dict:
-    """Says what was tested on, in the words of the Hub's `model-index`."""
+    """Return the test set as the Hub's `model-index` describes it."""
     name, config, split = (*source.split(":"), "", "")[:3]
     if is_table(source) or not _is_hub_id(name):
         return {"dataset_name": Path(name).name, "dataset_type": "csv", "dataset_split": "test"}
@@ -117,19 +119,19 @@ def _dataset(source: str) -> dict:
 
 
 def _limits(report: dict) -> str:
-    """Says what was looked at for forgetting, and what wasn't."""
+    """Return the sentence of the card on what the model may have forgotten."""
     names = [name for name in report["gain"] if name != "test"]
     if not names:
-        return "Whether it has forgotten other languages or long audio was not looked at."
-    said = [
+        return "Whether it has forgotten other languages or long audio was not measured."
+    rates = [
         f"{name}: {report['before'][name]['wer']:.1f} % before, {report['after'][name]['wer']:.1f} % after"
         for name in names
     ]
-    return f"Word error rates of what it might have forgotten: {'; '.join(said)}."
+    return f"Word error rates of what it may have forgotten: {'; '.join(rates)}."
 
 
 def _is_hub_id(model: str) -> bool:
-    if "/" not in model or Path(model).exists():  # a name alone is a folder's, or what is left of a path
+    if "/" not in model or Path(model).exists():  # a Hub id has an owner; a bare name is a folder or the end of a path
         return False
     try:
         validate_repo_id(model.partition("@")[0])

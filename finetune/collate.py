@@ -1,4 +1,4 @@
-"""Decide what each training step hears, and turn its rows into features and labels when they are needed."""
+"""Schedule the rows of each training step, and turn them into batches of features and labels."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -7,90 +7,86 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 import torch
-from torch.utils.data import Dataset, IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset
 from transformers import WhisperConfig, WhisperProcessor
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from hfpipe.pipeline.audio import SAMPLING_RATE
 
 from .data import Row, load
-from .whisper import FULL_WINDOW, PREFIX, features_of, window_for
+from .whisper import FULL_WINDOW, PREFIX, compute_features, window_for
 
-IGNORED = -100  # labels that the loss leaves out
-BUCKET = 64  # optimiser steps whose rows are sorted by length together
-JITTER = 0.1  # of the lengths while they are sorted, so that a small set doesn't give the same batches each time
-SPEEDS = (0.9, 1.1)  # as Kaldi's speed perturbation (Ko et al. 2015)
-NOISE_LEVELS = (10.0, 30.0)  # dB under the speech
+IGNORED = -100  # label index that the loss ignores
+BUCKET = 64  # optimizer steps whose rows are sorted by length together
+JITTER = 0.1  # of the lengths while sorting, so that a small dataset doesn't repeat the same batches
+SPEEDS = (0.9, 1.1)  # as in Kaldi's speed perturbation (Ko et al. 2015)
+SNR = (10.0, 30.0)  # dB
 TIMESTAMP_STEP = 0.02  # seconds
 PAUSES = (0.2, 0.8)  # seconds between rows that share a full window
-TRIES = 12  # rows that are tried for it
+FOLLOWER_TRIES = 12  # rows sampled to fill a full window
 
 
-class Draw(NamedTuple):
-    """What one row is in one step: which row, in a window of how many seconds, with which seed for its chances.
+class Sample(NamedTuple):
+    """A row at one place of the schedule: its index, the window in seconds, and the seed of its augmentation.
 
-    `more` are rows that follow it in the same full window, as sentences do in long audio.
+    `followers` are the indices of rows that follow it in the same full window, as sentences do in long audio.
     """
 
     index: int
     window: float
     seed: int
-    more: tuple[int, ...] = ()
+    followers: tuple[int, ...] = ()
 
 
-class Course(Sampler):
-    """The whole training as one sequence of draws, the same for the same seed however it is cut or resumed.
+def schedule_samples(
+    seconds: list[float], rows_per_step: int, steps: int, seed: int, full_windows: float
+) -> Iterator[Sample]:
+    """Yield the samples of the whole training, step by step; they depend on the arguments alone.
 
-    Rows are shuffled anew each time round, and all heard before the next one begins. Those of `BUCKET` steps are then
-    sorted by length, so that a step's rows have about the same and its window can be short, and the steps shuffled. A
-    share of the steps keeps the full window, and half of its rows are followed there by others, so that the model goes
-    on hearing long audio well.
-    """
-
-    def __init__(self, seconds: list[float], rows_per_step: int, steps: int, seed: int, full_windows: float):
-        self.seconds = seconds
-        self.rows_per_step = rows_per_step
-        self.steps = steps
-        self.seed = seed
-        self.full_windows = full_windows
-
-    def __len__(self) -> int:
-        return self.steps * self.rows_per_step
-
-    def __iter__(self) -> Iterator[Draw]:
-        chance = random.Random(self.seed)
-        waiting, step = [], 0
-        while step < self.steps:
-            while len(waiting) < self.rows_per_step:  # what is left of a round begins the next
-                waiting += chance.sample(range(len(self.seconds)), len(self.seconds))
-            size = self.rows_per_step * min(BUCKET, len(waiting) // self.rows_per_step, self.steps - step)
-            bucket, waiting = waiting[:size], waiting[size:]
-            for part in _steps(bucket, self.seconds.__getitem__, self.rows_per_step, chance):
-                window = _window(max(self.seconds[i] for i in part), self.full_windows, chance)
-                for place, i in enumerate(part):
-                    more = _followers(i, self.seconds, chance) if window == FULL_WINDOW else ()
-                    yield Draw(i, window, hash((self.seed, step, place)), more)
-                step += 1
-
-
-class Utterances(Dataset):
-    """Rows by draw: `utterances[draw]` is its rows and the draw, which the collator turns into a part of a batch."""
-
-    def __init__(self, rows: list[Row]):
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, draw: Draw) -> tuple[list[Row], Draw]:
-        return [self.rows[i] for i in (draw.index, *draw.more)], draw
-
-
-class Stream(IterableDataset):
-    """Rows as they come from a dataset that isn't on disk, sorted by length within a buffer of `BUCKET` steps.
+    Rows are shuffled in every epoch, and no row is repeated before all were used. The rows of `BUCKET` steps are
+    sorted by length, so that each step gets rows of similar length and a short window; then the steps are shuffled. A
+    share of the steps uses the full window, where half of the rows are followed by others, so that the model keeps
+    transcribing long audio well.
 
     Args:
-        open_rows: gives the usable rows from the first on; is called again when they are over.
+        seconds: duration of each row.
+        rows_per_step: batch size, times the accumulated batches, times the processes.
+        full_windows: share of the steps that use the full window.
+    """
+    rng = random.Random(seed)
+    waiting, step = [], 0
+    while step < steps:
+        while len(waiting) < rows_per_step:  # the rest of an epoch begins the next
+            waiting += rng.sample(range(len(seconds)), len(seconds))
+        size = rows_per_step * min(BUCKET, len(waiting) // rows_per_step, steps - step)
+        bucket, waiting = waiting[:size], waiting[size:]
+        for indices in _split_by_length(bucket, seconds, rows_per_step, rng):
+            yield from _samples_of_step(indices, seconds, full_windows, rng, (seed, step))
+            step += 1
+
+
+class TrainingDataset(Dataset):
+    """The rows in the order of the schedule; each item is the rows of a sample and the sample, for `Collator`."""
+
+    def __init__(self, rows: list[Row], samples: Iterator[Sample]):
+        self.rows = rows
+        self.samples = list(samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> tuple[list[Row], Sample]:
+        sample = self.samples[i]
+        return [self.rows[j] for j in (sample.index, *sample.followers)], sample
+
+
+class StreamedTrainingDataset(IterableDataset):
+    """Rows streamed from a dataset, scheduled within a buffer of `BUCKET` steps; items are as in `TrainingDataset`.
+
+    Args:
+        open_rows: returns an iterator over the usable rows; called again at its end.
+        rows_per_step: batch size, times the accumulated batches, times the processes.
+        full_windows: share of the steps that use the full window.
     """
 
     def __init__(self, open_rows: Callable[[], Iterator[Row]], rows_per_step: int, seed: int, full_windows: float):
@@ -99,37 +95,35 @@ class Stream(IterableDataset):
         self.seed = seed
         self.full_windows = full_windows
 
-    def __iter__(self) -> Iterator[tuple[list[Row], Draw]]:
-        chance, step, buffer = random.Random(self.seed), 0, []
+    def __iter__(self) -> Iterator[tuple[list[Row], Sample]]:
+        rng, step, buffer = random.Random(self.seed), 0, []
         while True:
             for row in self.open_rows():
                 buffer.append(row)
                 if len(buffer) < BUCKET * self.rows_per_step:
                     continue
                 seconds = [row.seconds for row in buffer]
-                for part in _steps(list(range(len(buffer))), seconds.__getitem__, self.rows_per_step, chance):
-                    window = _window(max(seconds[i] for i in part), self.full_windows, chance)
-                    for place, i in enumerate(part):
-                        more = _followers(i, seconds, chance) if window == FULL_WINDOW else ()
-                        yield [buffer[j] for j in (i, *more)], Draw(i, window, hash((self.seed, step, place)), more)
+                for indices in _split_by_length(list(range(len(buffer))), seconds, self.rows_per_step, rng):
+                    for sample in _samples_of_step(indices, seconds, self.full_windows, rng, (self.seed, step)):
+                        yield [buffer[i] for i in (sample.index, *sample.followers)], sample
                     step += 1
                 buffer = []
             if not step and not buffer:
-                raise ValueError("the dataset gave no row that can be used; see what was dropped in the report.")
+                raise ValueError("the dataset has no usable row; see the report for what was dropped.")
 
 
 class Collator:
-    """Turns rows and draws into a batch: features (rows, mels, frames), decoder inputs and labels (rows, tokens).
+    """Turn samples into a batch: features (rows, mels, frames), decoder inputs and labels (rows, tokens).
 
-    The labels begin with the language and end with the end of text; the start token is only in the decoder's inputs.
+    The labels begin with the language and end with the end of text; only the decoder inputs have the start token.
 
     Args:
-        config: of the Whisper that learns.
-        language: ISO 639-1 code of what is said.
-        timestamps: the share of rows whose text stands between timestamps, so that long audio goes on working.
-        noise: whether some rows get white noise 10 to 30 dB under the speech.
-        speed: whether some rows are said up to a tenth slower or faster.
-        features: gives a row's features for a window where they were made before; None makes them of its audio.
+        config: of the Whisper being trained.
+        language: ISO 639-1 code of the speech; None for an English-only Whisper.
+        timestamps: share of rows whose text is labeled with timestamps, which long audio needs.
+        noise: add white noise, 10 to 30 dB below the speech, to half of the rows.
+        speed: change the speed of half of the rows by up to 10 %.
+        features: returns the precomputed features of a row for a window; None computes them from the audio.
     """
 
     def __init__(
@@ -151,105 +145,115 @@ class Collator:
         self.speed = speed
         self.features = features
 
-    def __call__(self, items: list[tuple[list[Row], Draw]]) -> dict[str, torch.Tensor]:
+    def __call__(self, items: list[tuple[list[Row], Sample]]) -> dict[str, torch.Tensor]:
         window = items[0][1].window
         features, waveforms, labels = [], [], []
-        for rows, draw in items:
-            chance = np.random.default_rng(abs(draw.seed))
-            if self.features:  # which were made row by row, so none can follow another
+        for rows, sample in items:
+            rng = np.random.default_rng(abs(sample.seed))
+            if self.features:  # precomputed row by row, so no other row can follow
                 features.append(self.features(rows[0], window))
-                spoken = [(rows[0], 0.0, rows[0].seconds)]
+                segments = [(rows[0], 0.0, rows[0].seconds)]
             else:
-                samples, spoken = self._join(rows, chance, window)
+                samples, segments = self._concatenate(rows, rng, window)
                 waveforms.append(samples)
-            timed = chance.random() < self.timestamps or (len(spoken) > 1 and self.timestamps > 0)
-            if timed:
-                labels.append(label(self.processor, [(row.sentence, *times) for row, *times in spoken], self.language))
+            with_timestamps = rng.random() < self.timestamps or (len(segments) > 1 and self.timestamps > 0)
+            if with_timestamps:
+                text = [(row.sentence, *times) for row, *times in segments]
             else:
-                labels.append(label(self.processor, " ".join(row.sentence for row, *_ in spoken), self.language))
-        made = torch.stack(features) if features else features_of(self.processor, waveforms, window)
-        return {"input_features": made, **self._pad(labels)}
+                text = " ".join(row.sentence for row, *_ in segments)
+            labels.append(encode_labels(self.processor, text, self.language))
+        batch = torch.stack(features) if features else compute_features(self.processor, waveforms, window)
+        return {"input_features": batch, **pad_labels(labels, self.config)}
 
-    def _join(self, rows, chance, window) -> tuple[np.ndarray, list[tuple[Row, float, float]]]:
-        """Puts rows one after the other while they fit; gives the samples, and when each row begins and ends."""
-        pieces, spoken, end, tokens = [], [], 0, PREFIX
+    def _concatenate(self, rows, rng, window) -> tuple[np.ndarray, list[tuple[Row, float, float]]]:
+        """Concatenate rows while they fit; return the samples, and each used row with its start and end in seconds."""
+        pieces, segments, end, tokens = [], [], 0, PREFIX
         for row in rows:
-            samples = self._augment(load(row), chance, window)
-            start = end + round(chance.uniform(*PAUSES) * SAMPLING_RATE) if spoken else 0
-            tokens += len(label(self.processor, row.sentence, self.language))
-            if spoken and (start + len(samples) > window * SAMPLING_RATE or tokens > self.config.max_target_positions):
+            samples = self._augment(load(row), rng, window)
+            start = end + round(rng.uniform(*PAUSES) * SAMPLING_RATE) if segments else 0
+            tokens += len(encode_labels(self.processor, row.sentence, self.language))
+            too_long = start + len(samples) > window * SAMPLING_RATE or tokens > self.config.max_target_positions
+            if segments and too_long:
                 break
             pieces += [np.zeros(start - end, np.float32), samples]
             end = start + len(samples)
-            spoken.append((row, start / SAMPLING_RATE, end / SAMPLING_RATE))
-        return np.concatenate(pieces), spoken
+            segments.append((row, start / SAMPLING_RATE, end / SAMPLING_RATE))
+        return np.concatenate(pieces), segments
 
-    def _pad(self, labels: list[list[int]]) -> dict[str, torch.Tensor]:
-        padded = torch.full((len(labels), max(map(len, labels))), IGNORED)
-        for row, ids in zip(padded, labels, strict=True):
-            row[: len(ids)] = torch.tensor(ids)
-        inputs = shift_tokens_right(padded, self.config.pad_token_id, self.config.decoder_start_token_id)
-        return {"decoder_input_ids": inputs, "labels": padded}
-
-    def _augment(self, samples: np.ndarray, chance: np.random.Generator, window: float) -> np.ndarray:
-        if self.speed and chance.random() < 0.5:
-            faster = soxr.resample(samples, SAMPLING_RATE, SAMPLING_RATE / chance.uniform(*SPEEDS))
-            samples = faster if len(faster) <= window * SAMPLING_RATE else samples
-        if self.noise and chance.random() < 0.5:
-            level = np.sqrt(np.mean(samples**2)) / 10 ** (chance.uniform(*NOISE_LEVELS) / 20)
-            samples = samples + chance.normal(0, max(level, 1e-9), len(samples)).astype(np.float32)
+    def _augment(self, samples: np.ndarray, rng: np.random.Generator, window: float) -> np.ndarray:
+        if self.speed and rng.random() < 0.5:
+            resampled = soxr.resample(samples, SAMPLING_RATE, SAMPLING_RATE / rng.uniform(*SPEEDS))
+            samples = resampled if len(resampled) <= window * SAMPLING_RATE else samples
+        if self.noise and rng.random() < 0.5:
+            level = np.sqrt(np.mean(samples**2)) / 10 ** (rng.uniform(*SNR) / 20)
+            samples = samples + rng.normal(0, max(level, 1e-9), len(samples)).astype(np.float32)
         return samples.astype(np.float32, copy=False)
 
 
-def label(
-    processor: WhisperProcessor, spoken: str | list[tuple[str, float, float]], language: str | None
+def encode_labels(
+    processor: WhisperProcessor, text: str | list[tuple[str, float, float]], language: str | None
 ) -> list[int]:
-    """Turns what is said into the tokens that the decoder should write: language, task, text, end.
+    """Return the token ids that the decoder should produce: language, task, text, end of text.
 
     Args:
-        spoken: a sentence; or sentences with the seconds at which each begins and ends, to stand between timestamps.
-        language: ISO 639-1 code; None for a Whisper of English alone, which writes neither language nor task.
+        text: a sentence; or sentences with their start and end in seconds, to be labeled with timestamps.
+        language: ISO 639-1 code; None for an English-only Whisper, which has no language or task token.
     """
     tokenizer = processor.tokenizer
-    marks = [] if language is None else [f"<|{language}|>", "<|transcribe|>"]
+    prefix = [] if language is None else [f"<|{language}|>", "<|transcribe|>"]
 
-    def text(sentence: str) -> list[int]:
-        return tokenizer(" " + sentence.strip(), add_special_tokens=False).input_ids  # Whisper writes a space first
+    def encode(sentence: str) -> list[int]:
+        return tokenizer(" " + sentence.strip(), add_special_tokens=False).input_ids  # Whisper's text begins with " "
 
-    def mark(seconds: float) -> int:
-        step = min(round(seconds / TIMESTAMP_STEP) * TIMESTAMP_STEP, FULL_WINDOW)
-        return tokenizer.convert_tokens_to_ids(f"<|{step:.2f}|>")
+    def timestamp(seconds: float) -> int:
+        rounded = min(round(seconds / TIMESTAMP_STEP) * TIMESTAMP_STEP, FULL_WINDOW)
+        return tokenizer.convert_tokens_to_ids(f"<|{rounded:.2f}|>")
 
-    if isinstance(spoken, str):
-        marks, tokens = [*marks, "<|notimestamps|>"], text(spoken)
+    if isinstance(text, str):
+        prefix, ids = [*prefix, "<|notimestamps|>"], encode(text)
     else:
-        tokens = [token for said, start, end in spoken for token in (mark(start), *text(said), mark(end))]
-    return [*tokenizer.convert_tokens_to_ids(marks), *tokens, tokenizer.eos_token_id]
+        ids = [i for said, start, end in text for i in (timestamp(start), *encode(said), timestamp(end))]
+    return [*tokenizer.convert_tokens_to_ids(prefix), *ids, tokenizer.eos_token_id]
 
 
-def _followers(first: int, seconds: list[float], chance: random.Random) -> tuple[int, ...]:
-    """Picks rows that fit into the full window after the first, for one row in two."""
-    if chance.random() < 0.5:
-        return ()
-    room, picked = FULL_WINDOW - seconds[first] - PAUSES[1], []
-    for _ in range(TRIES):
-        i = chance.randrange(len(seconds))
-        if seconds[i] + PAUSES[1] <= room:
-            picked.append(i)
-            room -= seconds[i] + PAUSES[1]
-    return tuple(picked)
+def pad_labels(labels: list[list[int]], config: WhisperConfig) -> dict[str, torch.Tensor]:
+    """Return the labels (rows, tokens), padded with `IGNORED`, and the decoder inputs: the labels shifted right."""
+    padded = torch.full((len(labels), max(map(len, labels))), IGNORED)
+    for row, ids in zip(padded, labels, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    inputs = shift_tokens_right(padded, config.pad_token_id, config.decoder_start_token_id)
+    return {"decoder_input_ids": inputs, "labels": padded}
 
 
-def _steps(bucket: list, length: Callable, size: int, chance: random.Random) -> list[list]:
-    """Cuts a bucket, sorted by length, into steps of `size` rows, in a random order."""
-    bucket = sorted(bucket, key=lambda item: length(item) * chance.uniform(1 - JITTER, 1 + JITTER))
+def _split_by_length(bucket: list[int], seconds: list[float], size: int, rng: random.Random) -> list[list[int]]:
+    """Split row indices into steps of `size` rows of similar length, in random order."""
+    bucket = sorted(bucket, key=lambda i: seconds[i] * rng.uniform(1 - JITTER, 1 + JITTER))
     steps = [bucket[start : start + size] for start in range(0, len(bucket), size)]
-    chance.shuffle(steps)
+    rng.shuffle(steps)
     for step in steps:
-        chance.shuffle(step)
+        rng.shuffle(step)
     return steps
 
 
-def _window(seconds: float, full_windows: float, chance: random.Random) -> float:
-    full = chance.random() < full_windows
-    return FULL_WINDOW if full else window_for(seconds)
+def _samples_of_step(
+    indices: list[int], seconds: list[float], full_windows: float, rng: random.Random, key: tuple[int, int]
+) -> Iterator[Sample]:
+    """Yield the samples of one step, which share a window; `key` (seed, step) seeds their augmentation."""
+    is_full = rng.random() < full_windows
+    window = FULL_WINDOW if is_full else window_for(max(seconds[i] for i in indices))
+    for place, i in enumerate(indices):
+        followers = _sample_followers(i, seconds, rng) if window == FULL_WINDOW else ()
+        yield Sample(i, window, hash((*key, place)), followers)
+
+
+def _sample_followers(first: int, seconds: list[float], rng: random.Random) -> tuple[int, ...]:
+    """Sample rows that fit into the full window after the first row; none for half of the rows."""
+    if rng.random() < 0.5:
+        return ()
+    room, followers = FULL_WINDOW - seconds[first] - PAUSES[1], []
+    for _ in range(FOLLOWER_TRIES):
+        i = rng.randrange(len(seconds))
+        if seconds[i] + PAUSES[1] <= room:
+            followers.append(i)
+            room -= seconds[i] + PAUSES[1]
+    return tuple(followers)

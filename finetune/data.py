@@ -1,4 +1,4 @@
-"""Read rows of audio and text from a table on disk or a dataset on the Hub, and split them without a leak."""
+"""Read rows of audio and text from a table on disk or a dataset on the Hub, and split them without leaks."""
 
 import csv
 import dataclasses
@@ -23,41 +23,43 @@ SENTENCE_COLUMNS = (
 )  # fmt: skip
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id", "hablante", "locutor", "locutora", "voz")
 AUDIO_FILE = re.compile(r"\.(wav|flac|mp3|ogg|opus|oga|m4a|aac|webm|mp4|wma|aiff?|au|amr|3gp|sph|g722)\s*$", re.I)
-MAX_FIELD = 10_000_000  # characters of a cell; the csv module's own limit is 131072
+MAX_FIELD = 10_000_000  # characters per cell; the csv module's default is 131072
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One utterance: where its audio is, what is said in it, and the other columns of its row."""
+    """One utterance: its audio, its text, and the other columns of its row."""
 
-    audio: str | bytes  # a path, or a file's bytes where a dataset was streamed
+    audio: str | bytes  # a path, or the bytes of an encoded file if streamed from the Hub
     sentence: str
-    line: int  # of the file, from 1; or the row of the dataset, from 0
+    line: int  # line of the file, from 1; or row of the dataset, from 0
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
-    written: str = ""  # the cell of the audio, as the table has it
-    cells: int = 0  # too many (> 0) or too few (< 0) for the table
-    seconds: float = 0.0  # once its audio was checked
-    digest: str = ""  # of its samples, likewise
+    written: str = ""  # the audio cell as written in the table
+    cells: int = 0  # surplus (> 0) or missing (< 0) cells
+    seconds: float = 0.0  # duration, set by `check_row`
+    digest: str = ""  # SHA-256 of the samples, set by `check_row`
 
     @property
     def name(self) -> str:
-        """Names the audio in a report, as the table does: reports travel, and paths of a machine should not."""
+        """Return the audio's name for reports, as written in the table: reports are shared, absolute paths aren't."""
         return self.written or (Path(self.audio).name if isinstance(self.audio, str) else f"row {self.line}")
 
     @property
     def speaker(self) -> str | None:
-        """Who speaks, where a column tells."""
+        """Return the speaker, or None if no column names one."""
         return next((self.extra[name] for name in SPEAKER_COLUMNS if self.extra.get(name)), None)
 
 
 def read_rows(source: str | os.PathLike) -> list[Row]:
-    """Reads a table of two or more columns, with or without a header, into rows.
+    """Read a table of two or more columns, with or without a header, into rows.
 
-    The delimiter may be `,` `;` `|` or a tab; the encoding UTF-8, UTF-16 with its mark, or Windows-1252, which is
-    warned about. Relative paths are taken against the table's folder; columns but for audio and sentence are kept.
+    The delimiter may be `,`, `;`, `|` or a tab, and the encoding UTF-8, UTF-16 with a byte order mark, or
+    Windows-1252 (with a warning). Relative paths are resolved against the table's folder. Other columns than the audio
+    and the sentence are kept in `Row.extra`.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or no table with an audio and a sentence column.
+        FileNotFoundError: the file doesn't exist.
+        ValueError: it isn't a table with an audio and a sentence column.
     """
     path = Path(source)
     if not path.is_file():
@@ -91,20 +93,20 @@ def read_rows(source: str | os.PathLike) -> list[Row]:
 
 
 def stream_rows(source: str) -> Iterator[Row]:
-    """Streams the rows of a dataset, named as `org/name:config:split`, without writing it to disk.
+    """Stream the rows of a Hub dataset, given as `org/name:config:split`, without writing it to disk.
 
-    The configuration may be empty, and the split is `train` where none is given: `google/fleurs:es_419:test`,
-    `someone/voices::train`. The audio stays encoded, so neither torchcodec nor FFmpeg is asked to decode it.
+    The configuration may be empty, and the split defaults to `train`: `google/fleurs:es_419:test`,
+    `someone/voices::train`. The audio stays encoded, so that datasets needs neither torchcodec nor FFmpeg.
 
     Raises:
-        ValueError: the dataset can't be reached, or lacks an audio or a sentence column.
+        ValueError: the dataset can't be reached, or has no audio or no sentence column.
     """
     from datasets import Audio, load_dataset
 
     name, config, split = (*source.split(":"), "", "")[:3]
     try:
         stream = load_dataset(name, config or None, split=split or "train", streaming=True)
-    except Exception as error:  # datasets raises its own, the Hub's and fsspec's
+    except Exception as error:  # datasets raises its own errors, the Hub's and fsspec's
         raise ValueError(
             f"could not open the dataset {source} ({type(error).__name__}: {error}). Give a CSV on this machine, or "
             "'org/name:config:split' of a dataset that you may read."
@@ -119,24 +121,24 @@ def stream_rows(source: str) -> Iterator[Row]:
 
 
 def is_table(source: str | os.PathLike) -> bool:
-    """Tells a table on disk from the name of a dataset: by its ending, or because the file is there."""
+    """Return whether a source is a table on disk, by its extension or existence, rather than a Hub dataset."""
     source = os.fspath(source)
     return source.lower().endswith((".csv", ".tsv", ".txt", ".psv")) or os.path.isfile(source)
 
 
 def load(row: Row) -> np.ndarray:
-    """Decodes a row's audio to float32 (samples,) at 16 kHz, with soundfile wherever it knows the format."""
+    """Decode a row's audio to float32 (samples,) at 16 kHz."""
     return load_audio(row.audio, SAMPLING_RATE)[0]
 
 
 def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Parts rows in two, the second with about `share` of them, so that no group of rows lies in both.
+    """Split rows in two, the second part with about `share` of them, so that no group of rows is in both.
 
-    A group is a speaker, where at least two are named; else the rows that say the same. The same rows, share and
-    seed give the same parts, in the rows' order.
+    The groups are the speakers if every row names one and there are at least two; otherwise rows with the same text.
+    The result depends on the rows, the share and the seed alone, and keeps the order of the rows.
 
     Raises:
-        ValueError: there aren't two groups to part.
+        ValueError: there are fewer than two groups.
     """
     speakers = {row.speaker for row in rows}
     by_speaker = len(speakers) > 1 and None not in speakers
@@ -145,7 +147,7 @@ def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row
     if len(order) < 2:
         raise ValueError(
             f"{len(rows)} rows that all {'have one speaker' if by_speaker else 'say the same'} can't be split into "
-            "two parts. Give more rows, or a test set of its own."
+            "two parts. Give more rows, or a separate test set."
         )
     random.Random(seed).shuffle(order)
     sizes = Counter(groups)
@@ -156,11 +158,12 @@ def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row
             held += sizes[group]
     chosen = chosen or {min(order, key=sizes.__getitem__)}
     first = [row for row, group in zip(rows, groups, strict=True) if group not in chosen]
-    return first, [row for row, group in zip(rows, groups, strict=True) if group in chosen]
+    second = [row for row, group in zip(rows, groups, strict=True) if group in chosen]
+    return first, second
 
 
 def content(sentence: str) -> str:
-    """Reduces a sentence to its letters and digits, to tell which rows say the same."""
+    """Return a sentence reduced to lower-case letters and digits, to find rows with the same text."""
     return re.sub(r"[\W_]+", " ", sentence.lower()).strip()
 
 
@@ -178,16 +181,16 @@ def _decode(path: Path) -> str:
 
 
 def _parse(text: str, path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
-    """Finds the delimiter that gives the most rows with an audio file, and parses with it: line number, cells."""
+    """Return the delimiter that yields the most rows with an audio file, and the (line number, cells) of each row."""
     best = max(DELIMITERS, key=lambda delimiter: _fit(_read(text, delimiter, csv.QUOTE_MINIMAL)))
     table = _read(text, best, csv.QUOTE_MINIMAL)
-    if any("\n" in cell for _, row in table for cell in row):  # a lone quote swallowed the lines after it
+    if any("\n" in cell for _, row in table for cell in row):  # an unpaired quote swallowed the lines after it
         plain = _read(text, best, csv.QUOTE_NONE)
         if _fit(plain)[0] > _fit(table)[0]:
             table = plain
     if _fit(table)[1] == 0:
         raise ValueError(
-            f"{path} is no table of two columns or more; its first line is {text.splitlines()[0][:80]!r}. "
+            f"{path} is no table of two or more columns; its first line is {text.splitlines()[0][:80]!r}. "
             "Write audio,sentence: one row for each audio file, separated by , ; | or a tab."
         )
     return best, table
@@ -205,7 +208,7 @@ def _read(text: str, delimiter: str, quoting: int) -> list[tuple[int, list[str]]
 
 
 def _fit(table: list[tuple[int, list[str]]]) -> tuple[int, int]:
-    """Counts the rows that have an audio file in a cell and another cell, and the rows that have two cells."""
+    """Return how many rows have an audio file and another cell, and how many have two or more cells."""
     wide = [row for _, row in table if len(row) > 1]
     return sum(any(AUDIO_FILE.search(cell) for cell in row) for row in wide), len(wide)
 

@@ -1,23 +1,26 @@
-"""Write a Whisper in CTranslate2's layout, with all the files that faster-whisper looks for."""
+"""Convert a Whisper to CTranslate2, with all the files that faster-whisper loads."""
 
 import os
 import shutil
 from pathlib import Path
 
-FILES = ("tokenizer.json", "preprocessor_config.json")  # that faster-whisper reads beside the weights
-QUANTISATIONS = ("float32", "float16", "int8", "int8_float32")
+from hfpipe.pipeline.files import atomic_write
+
+FILES = ("tokenizer.json", "preprocessor_config.json")  # which faster-whisper reads besides the weights
+QUANTIZATIONS = ("float32", "float16", "int8", "int8_float32")
 
 
-def export_ct2(model: str | os.PathLike, folder: str | os.PathLike, quantisation: str = "float32") -> Path:
-    """Converts a Whisper to CTranslate2, with its tokenizer and the settings of its features.
+def export_ct2(model: str | os.PathLike, folder: str | os.PathLike, quantization: str = "float32") -> Path:
+    """Convert a Whisper to CTranslate2, with its tokenizer and its feature extractor's configuration.
 
     Args:
-        model: a folder that holds a Whisper as transformers saves one.
-        folder: where it goes; it appears whole or not at all, and must not exist with something else in it.
-        quantisation: the type of the weights, one of `QUANTISATIONS`.
+        model: folder of a Whisper saved by transformers.
+        folder: where to write; it appears whole or not at all, and replaces an earlier export only.
+        quantization: type of the weights, one of `QUANTIZATIONS`.
 
     Raises:
-        FileNotFoundError, ValueError: no such Whisper, a folder in use, or no such type.
+        FileNotFoundError: there is no Whisper in `model`.
+        ValueError: `folder` holds something else, or the quantization isn't valid.
         ImportError: ctranslate2 isn't installed.
     """
     try:
@@ -27,16 +30,11 @@ def export_ct2(model: str | os.PathLike, folder: str | os.PathLike, quantisation
     model, folder = Path(model), Path(folder)
     if not (model / "config.json").is_file():
         raise FileNotFoundError(f"there is no Whisper in {model}: no config.json. Give a folder that finetune wrote.")
-    if quantisation not in QUANTISATIONS:
-        raise ValueError(f"the weights' type is {quantisation!r}; valid is {', '.join(QUANTISATIONS)}.")
+    if quantization not in QUANTIZATIONS:
+        raise ValueError(f"the weights' type is {quantization!r}; valid is {', '.join(QUANTIZATIONS)}.")
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.bin").exists():
         raise ValueError(f"{folder} is in use for something else; give another folder.")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        TransformersConverter(str(model), copy_files=list(FILES)).convert(str(partial), quantization=quantisation)
+    with atomic_write(folder) as temporary:
+        TransformersConverter(str(model), copy_files=list(FILES)).convert(str(temporary), quantization=quantization)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -1,4 +1,4 @@
-"""The options of a training, once for Python, the command line and YAML."""
+"""The training options, shared by Python, the command line and YAML."""
 
 import dataclasses
 import json
@@ -7,14 +7,16 @@ from pathlib import Path
 
 import yaml
 
+from hfpipe.pipeline.files import write_text
+
 METHODS = ("full", "frozen-encoder", "lora")
 TRACKERS = ("tensorboard", "wandb", "none")
 EXPORTS = ("ct2",)
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
-# Peak learning rates of full fine-tunings by d_model: the cards of zuazo/whisper-{tiny,base,small,large-v2}-es.
+# Peak learning rate of full fine-tuning by d_model; model cards of zuazo/whisper-{tiny,base,small,large-v2}-es.
 LEARNING_RATES = {384: 3.75e-5, 512: 2.5e-5, 768: 1e-5, 1024: 1e-5, 1280: 1e-5}
-LORA_LEARNING_RATE = 1e-3  # yeyupiaoling/Whisper-Finetune's and peft's examples/int8_training
+LORA_LEARNING_RATE = 1e-3  # as in yeyupiaoling/Whisper-Finetune and peft's examples/int8_training
 
 
 def _option(default, meaning: str):
@@ -23,49 +25,49 @@ def _option(default, meaning: str):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to train on what, and how; `OPTIONS[name]` in the command line's help says what each one does.
+    """All options of a training; `HELP[name]` describes each one.
 
     Raises:
-        ValueError: a value that is none of the valid ones, or two that exclude each other.
+        ValueError: an option is invalid, or excludes another.
     """
 
-    train: str = _option("", "CSV of audio,sentence, or a dataset of the Hub as org/name:config:split, streamed.")
-    test: str | None = _option(None, "The same, never trained on. Without one, --test-share of TRAIN is put aside.")
-    model: str = _option("openai/whisper-base", "The Whisper to start from: a folder, Hub id, size (base) or offline.")
-    out: str = _option("runs/whisper", "The folder for the trained Whisper, its report and its checkpoints.")
-    language: str = _option("es", "Code of the language that is spoken.")
-    method: str = _option("full", "full, frozen-encoder (the decoder alone learns) or lora (small matrices, merged).")
-    epochs: float = _option(5.0, "How often each row is heard; early stopping may end before.")
-    max_steps: int | None = _option(None, "Optimiser steps instead of epochs; a streamed dataset needs it.")
-    batch_size: int = _option(8, "Rows at once on each device.")
-    accumulate: int = _option(1, "Batches to an optimiser step.")
-    learning_rate: float | None = _option(None, "The peak; by default what suits the model's size and the method.")
-    warmup: float = _option(0.1, "Share of the steps in which the learning rate rises.")
-    lora_rank: int = _option(32, "Rank of LoRA's matrices.")
-    lora_alpha: int = _option(64, "Weight of LoRA's matrices, over the rank.")
-    lora_dropout: float = _option(0.05, "Dropout before LoRA's matrices.")
-    lora_targets: str = _option("q_proj,v_proj,fc1,fc2", "The layers that get them.")
+    train: str = _option("", "Training set: a CSV of audio,sentence, or a Hub dataset as org/name:config:split.")
+    test: str | None = _option(None, "Test set, given like TRAIN. By default, --test-share of TRAIN.")
+    model: str = _option("openai/whisper-base", "Whisper to fine-tune: a folder, a Hub id, a size (base) or offline.")
+    out: str = _option("runs/whisper", "Output folder for the model, its report and its checkpoints.")
+    language: str = _option("es", "Language code of the speech.")
+    method: str = _option("full", "full, frozen-encoder (train the decoder only) or lora (merged at the end).")
+    epochs: float = _option(5.0, "Number of epochs; early stopping may end the training before.")
+    max_steps: int | None = _option(None, "Number of optimizer steps instead of epochs; required for a Hub dataset.")
+    batch_size: int = _option(8, "Batch size per device.")
+    accumulate: int = _option(1, "Number of batches to accumulate gradients over.")
+    learning_rate: float | None = _option(None, "Peak learning rate; the default depends on the model and method.")
+    warmup: float = _option(0.1, "Share of the steps that warm the learning rate up.")
+    lora_rank: int = _option(32, "Rank of the LoRA matrices.")
+    lora_alpha: int = _option(64, "LoRA scaling numerator: the adapters are scaled by alpha / rank.")
+    lora_dropout: float = _option(0.05, "Dropout on the input of the LoRA matrices.")
+    lora_targets: str = _option("q_proj,v_proj,fc1,fc2", "Layers that get LoRA matrices.")
     full_windows: float | None = _option(
-        None, "Share of steps in full windows of 30 s, the others being as short as fits; by default 0.03, for lora 0."
+        None, "Share of the steps that use full 30 s windows instead of the shortest ones; default 0.03, for lora 0."
     )
-    timestamps: float = _option(0.1, "Share of rows with timestamps, so that long audio goes on working.")
-    spec_augment: bool = _option(False, "Hide stripes of the spectrogram (SpecAugment).")
-    noise: bool = _option(False, "Add white noise, 10 to 30 dB under the speech, to half of the rows.")
-    speed: bool = _option(False, "Say half of the rows up to a tenth slower or faster.")
-    validation_share: float = _option(0.1, "Share of TRAIN that chooses the best checkpoint; 0 takes the last.")
-    test_share: float = _option(0.2, "Share of TRAIN to test on, where there is no TEST.")
-    evaluate_every: int | None = _option(None, "Steps between validations and checkpoints; by default once an epoch.")
-    patience: int = _option(3, "Stop after so many validations without a better word error rate.")
-    drop_contradicted: bool = _option(False, "Drop the rows that MODEL's own transcript contradicts.")
-    preprocess: int = _option(0, "Make the features once, in shards of so many rows in OUT; 0 makes them each time.")
-    precision: str = _option("auto", "float32, bfloat16, float16 (GPU), or auto: 16 bits with units for it.")
-    checkpointing: bool = _option(False, "Compute activations twice instead of keeping them: slower, less memory.")
-    other: str | None = _option(None, "CSV:CODE of another language, to see whether it is forgotten.")
-    long: str | None = _option(None, "CSV of audio over 30 s, to see whether long audio still works.")
+    timestamps: float = _option(0.1, "Share of the rows labeled with timestamps, which long audio needs.")
+    spec_augment: bool = _option(False, "Mask stripes of the spectrogram (SpecAugment).")
+    noise: bool = _option(False, "Add white noise to half of the rows, 10 to 30 dB below the speech.")
+    speed: bool = _option(False, "Change the speed of half of the rows by up to 10 %.")
+    validation_share: float = _option(0.1, "Share of TRAIN for choosing the best checkpoint; 0 uses the last one.")
+    test_share: float = _option(0.2, "Share of TRAIN to test on, if there is no TEST.")
+    evaluate_every: int | None = _option(None, "Steps between validations and checkpoints; default one epoch.")
+    patience: int = _option(3, "Stop after this many validations without a lower word error rate.")
+    drop_contradicted: bool = _option(False, "Drop the rows whose text MODEL's own transcript contradicts.")
+    preprocess: int = _option(0, "Precompute the features on disk, in shards of this many rows; 0 doesn't.")
+    precision: str = _option("auto", "float32, bfloat16, float16 (GPU only), or auto: 16 bits where accelerated.")
+    checkpointing: bool = _option(False, "Use gradient checkpointing: slower, less memory.")
+    other: str | None = _option(None, "CSV:CODE of another language, to measure forgetting.")
+    long: str | None = _option(None, "CSV of audio over 30 s, to measure whether long audio still works.")
     log_to: str = _option("tensorboard", "tensorboard, wandb or none.")
-    seed: int = _option(0, "Of the splits, the order and every chance.")
-    resume: bool = _option(False, "Go on from the last whole checkpoint in OUT.")
-    push_to_hub: str | None = _option(None, "The Hub id to push the trained Whisper to.")
+    seed: int = _option(0, "Random seed for splits, order and augmentation.")
+    resume: bool = _option(False, "Resume from the last complete checkpoint in OUT.")
+    push_to_hub: str | None = _option(None, "Hub id to push the model to.")
     export: str | None = _option(None, "ct2: also write OUT/ct2, for faster-whisper.")
 
     def __post_init__(self):
@@ -81,9 +83,11 @@ class Options:
         for name in ("warmup", "full_windows", "timestamps", "validation_share", "test_share", "lora_dropout"):
             value = getattr(self, name)
             if value is not None and (not 0 <= value <= 1 or (name.endswith("_share") and value > 0.9)):
-                raise ValueError(f"{flag(name)} is {value}; valid is a share from 0 to 1 (0.9 of rows).")
+                raise ValueError(f"{flag(name)} is {value}; valid is a share from 0 to 1 (of rows, to 0.9).")
         if self.preprocess < 0 or (self.preprocess and (self.noise or self.speed)):
-            raise ValueError("--preprocess makes the features once, so --noise and --speed can't change them: choose.")
+            raise ValueError(
+                "--preprocess computes the features once, so --noise and --speed can't change them: drop one."
+            )
         for name in ("max_steps", "evaluate_every", "learning_rate"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{flag(name)} is {value}; valid is more than 0.")
@@ -91,17 +95,17 @@ class Options:
             raise ValueError(f"--other is {self.other!r}; valid is a CSV and its language: english.csv:en.")
 
     def share_of_full_windows(self) -> float:
-        """Gives the share of steps in full windows that was asked for, or the one that suits the method.
+        """Return the share of steps in full windows, by default the one that suits the method.
 
-        With the high learning rate of LoRA, the few rows that are joined there taught it to skip first sentences: 38
-        words of 702 were left out, and without them 7 (benchmarks/es_mx.py).
+        At LoRA's high learning rate, the few concatenated rows of full windows taught the model to skip first
+        sentences: with them it omitted 38 of 702 words, without them 7 (on the data of benchmarks/es_mx.py).
         """
         if self.full_windows is not None:
             return self.full_windows
         return 0.0 if self.method == "lora" else 0.03
 
     def peak_learning_rate(self, width: int) -> float:
-        """Gives the learning rate that was asked for, or the one that suits a Whisper of this d_model."""
+        """Return the peak learning rate, by default the one that suits the method and the model's d_model."""
         if self.learning_rate:
             return self.learning_rate
         if self.method == "lora":
@@ -110,20 +114,21 @@ class Options:
 
 
 HELP = {field.name: field.metadata["help"] for field in dataclasses.fields(Options)}
-# Of a training that goes on, only these may differ from how it began: they change nothing that was computed.
+# The only options that may change when a training is resumed: they don't affect what was computed.
 CHANGEABLE = {"resume", "push_to_hub", "export", "log_to", "out"}
 
 
 def flag(name: str) -> str:
-    """Names an option as the command line does: `--batch-size` of `batch_size`."""
+    """Return an option's name on the command line: `--batch-size` for `batch_size`."""
     return "--" + name.replace("_", "-")
 
 
 def read_yaml(path: str | os.PathLike) -> dict:
-    """Reads options from a YAML file of `name: value` lines.
+    """Read options from a YAML file of `name: value` lines.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, no mapping, or a name that is no option.
+        FileNotFoundError: the file doesn't exist.
+        ValueError: it isn't a mapping, or has an unknown option or a value of the wrong type.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path} (now in {Path.cwd()}); give a YAML of options.")
@@ -142,29 +147,27 @@ def read_yaml(path: str | os.PathLike) -> dict:
     return values
 
 
-def remember(options: Options, folder: Path) -> None:
-    """Writes the options to `folder/options.json`, or, to resume, checks them against those written there.
+def save_options(options: Options, folder: Path) -> None:
+    """Write the options to `folder/options.json`, or, to resume, compare them with those written there.
 
     Raises:
-        ValueError: the training was begun with others.
+        ValueError: the training was begun with other options.
     """
     path = folder / "options.json"
-    now = dataclasses.asdict(options)
+    new = dataclasses.asdict(options)
     if options.resume and path.is_file():
-        then = json.loads(path.read_text(encoding="utf-8"))
-        differing = [name for name in now if name not in CHANGEABLE and now[name] != then.get(name)]
+        old = json.loads(path.read_text(encoding="utf-8"))
+        differing = [name for name in new if name not in CHANGEABLE and new[name] != old.get(name)]
         if differing:
-            pairs = ", ".join(f"{flag(name)} was {then.get(name)} and is {now[name]}" for name in differing)
+            pairs = ", ".join(f"{flag(name)} was {old.get(name)} and is {new[name]}" for name in differing)
             raise ValueError(f"{folder} was begun with other options: {pairs}. Give the same, or another --out.")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".options.{os.getpid()}"
-    partial.write_text(json.dumps(now, indent=2), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(new, indent=2))
 
 
 def _as_type(value, field: dataclasses.Field, path):
-    """Gives a YAML value the option's type: YAML reads 1e-5 as text, and 3 where 3.0 is meant."""
+    """Convert a YAML value to the option's type: YAML reads 1e-5 as a string, and 3 as an int where 3.0 is meant."""
     wanted = [part.strip() for part in str(field.type).replace("typing.", "").split("|")]
     if hasattr(field.type, "__name__"):
         wanted = [field.type.__name__]

@@ -1,22 +1,22 @@
-"""Make the sets of a training from what was given: read, check, split, and refuse a test that leaks."""
+"""Prepare the data of a training: read, check and split it, and refuse leaks into the test set."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
 
 from .check import DROPPED, Problem, Report, check_row, drop_contradicted, refuse_leaks
-from .collate import label
+from .collate import encode_labels
 from .data import Row, is_table, split, stream_rows
-from .evaluate import check_whisper_rows, hear_rows, nothing_left, rows_of
-from .normalise import normaliser
+from .evaluate import check_whisper_rows, explain_no_rows, read_source, transcribe_rows
+from .normalize import normalizer
 from .options import Options
 
-MAX_STREAMED = 1000  # rows of a streamed dataset that are tested or validated on, as they are kept in memory
+MAX_STREAMED = 1000  # rows of a streamed dataset to test or validate on, which are kept in memory
 
 
 @dataclasses.dataclass
-class Sets:
-    """The checked rows of a training; where they are streamed, `train` is empty and `stream` opens them."""
+class Splits:
+    """The checked rows of a training; if they are streamed, `train` is empty and `stream` iterates over them."""
 
     train: list[Row]
     validation: list[Row]
@@ -27,38 +27,38 @@ class Sets:
     stream: Callable[[], Iterator[Row]] | None = None
 
 
-def prepare(options: Options, whisper, processor, say: Callable[[str], None]) -> Sets:
-    """Reads and checks all the rows that the options name, and splits them.
+def prepare(options: Options, whisper, processor, say: Callable[[str], None]) -> Splits:
+    """Read and check all the data that the options name, and split it.
 
     Raises:
-        OSError, ValueError: a table that can't be read, no row that can be used, or a test set that leaks.
+        OSError: a table can't be read.
+        ValueError: a table isn't one or has no usable row, or the test set shares audio with the training set.
     """
     say("Checking the data")
     reports = {}
 
-    def checked(name: str, source: str, language: str, rows: list[Row] | None = None, **limits) -> Report:
-        rows = rows_of(source, None if is_table(source) else MAX_STREAMED) if rows is None else rows
-        report = check_whisper_rows(rows, source, processor, language, **limits)
-        reports[name] = report
+    def read(name: str, source: str, language: str, **limits) -> Report:
+        rows = read_source(source, None if is_table(source) else MAX_STREAMED)
+        report = reports[name] = check_whisper_rows(rows, source, processor, language, **limits)
         if not report.kept:
-            raise ValueError(nothing_left(report))
-        say(f"{name}: {len(report.kept)} of {report.rows} rows can be used ({report.as_dict()['hours']:.2f} h)")
+            raise ValueError(explain_no_rows(report))
+        say(f"{name}: {len(report.kept)} of {report.rows} rows are usable ({report.as_dict()['hours']:.2f} h)")
         return report
 
-    test = checked("test", options.test, options.language).kept if options.test else []
+    test = read("test", options.test, options.language).kept if options.test else []
     other = long = []
     if options.other:
         source, _, language = options.other.rpartition(":")
-        other = checked("other language", source, language).kept
+        other = read("other language", source, language).kept
     if options.long:
-        long = checked("long audio", options.long, options.language, longest=math.inf).kept
+        long = read("long audio", options.long, options.language, max_seconds=math.inf).kept
     if not is_table(options.train):
         return _streamed(options, processor, test, other, long, reports)
-    report = checked("train", options.train, options.language)
+    report = read("train", options.train, options.language)
     if options.drop_contradicted:
-        say("Hearing what the base model makes of the training rows")
-        heard = hear_rows(whisper, processor, report.kept, options.language, batch_size=options.batch_size)
-        report = reports["train"] = drop_contradicted(report, heard, normaliser(options.language))
+        say("Transcribing the training rows with the base model")
+        transcripts = transcribe_rows(whisper, processor, report.kept, options.language, batch_size=options.batch_size)
+        report = reports["train"] = drop_contradicted(report, transcripts, normalizer(options.language))
     rows = report.kept
     if options.test:
         refuse_leaks(report, reports["test"])
@@ -68,30 +68,30 @@ def prepare(options: Options, whisper, processor, say: Callable[[str], None]) ->
     if options.validation_share:
         rows, validation = split(rows, options.validation_share, options.seed)
     say(f"Training on {len(rows)} rows, validating on {len(validation)}, testing on {len(test)}")
-    return Sets(rows, validation, test, reports, other, long)
+    return Splits(rows, validation, test, reports, other, long)
 
 
-def _streamed(options: Options, processor, test, other, long, reports) -> Sets:
-    """Sets the first rows of a stream aside for validation, and checks the others as they come."""
+def _streamed(options: Options, processor, test, other, long, reports) -> Splits:
+    """Hold out the first rows of a stream for validation, and check the others as they arrive."""
     if options.max_steps is None:
-        raise ValueError(f"{options.train} is streamed, so nobody knows how long it is: give --max-steps.")
+        raise ValueError(f"{options.train} is streamed, so its length is unknown: give --max-steps.")
     if not options.test:
         raise ValueError(f"{options.train} is streamed: give a test set too, such as its own test split.")
     if options.drop_contradicted or options.preprocess:
-        raise ValueError("a streamed dataset has no --drop-contradicted and no --preprocess; leave them out.")
+        raise ValueError("--drop-contradicted and --preprocess need a table, not a streamed dataset; leave them out.")
     tested = {row.digest for row in test}
     report = reports["train"] = Report(options.train, 0, [], [])
     seen = set()
 
-    def count(sentence: str) -> int:
-        return 1 + len(label(processor, sentence, options.language))
+    def count_tokens(sentence: str) -> int:
+        return 1 + len(encode_labels(processor, sentence, options.language))
 
     def usable() -> Iterator[Row]:
         for row in stream_rows(options.train):
-            row, problems = check_row(row, count)
+            row, problems = check_row(row, count_tokens)
             if row.digest in tested:
                 problems.append(Problem(row.line, row.name, "also in the test", row.digest[:12]))
-            if row.line not in seen:  # the second time round tells nothing new
+            if row.line not in seen:  # count each row in the first epoch only
                 seen.add(row.line)
                 report.rows += 1
                 report.problems.extend(problems)
@@ -105,4 +105,4 @@ def _streamed(options: Options, processor, test, other, long, reports) -> Sets:
         known = {row.line for row in validation}
         return (row for row in usable() if row.line not in known)
 
-    return Sets([], validation, test, reports, other, long, rest)
+    return Splits([], validation, test, reports, other, long, rest)

@@ -1,4 +1,4 @@
-"""Write what a training gave: JSON for programs, Markdown with plots for readers."""
+"""Write the report of a training as JSON, and as Markdown with plots."""
 
 import dataclasses
 import datetime
@@ -10,35 +10,53 @@ from pathlib import Path
 
 import torch
 
-from .normalise import normaliser
-from .score import improvement, normalised_counts
+from hfpipe.pipeline.files import atomic_write, write_text
 
+from .markdown import markdown_table
+from .normalize import normalizer
+from .score import improvement, normalized_counts
+
+MEASURES = {  # key of the scores: its name in the report
+    "wer": "WER, normalized",
+    "wer_interval": "its 95 % interval",
+    "wer_without_accents": "WER, normalized, ignoring accents",
+    "wer_raw": "WER, raw",
+    "cer": "CER, normalized",
+    "cer_raw": "CER, raw",
+    "substitutions": "words substituted",
+    "deletions": "words deleted",
+    "insertions": "words inserted",
+    "rtf": "real-time factor",
+}
 PACKAGES = ("torch", "transformers", "peft", "datasets", "jiwer", "num2words")
-WORSE = 1.0  # points of the word error rate that count as forgetting
+FORGOTTEN = 1.0  # percentage points of word error rate above which a loss is reported as forgetting
 
 
-def make_report(options, sets, before: dict, after: dict, history: list[dict]) -> dict:
-    """Puts everything known of a training together, as plain Python ready for JSON.
+def make_report(options, splits, before: dict, after: dict, history: list[dict]) -> dict:
+    """Return the report of a training as JSON-serializable Python.
 
-    `gain` says, for each thing judged, how many points of the word error rate were gained, with an interval; a test
-    is called "better" only where the interval leaves zero out.
+    Its `gain` has the reduction of the word error rate for each evaluated set, as `improvement` returns it.
+
+    Args:
+        before, after: the results of `evaluate_splits` before and after the training.
+        history: the trainer's log.
     """
-    rows = {"test": sets.test, "other language": sets.other, "long audio": sets.long}
+    rows = {"test": splits.test, "other language": splits.other, "long audio": splits.long}
     gain = {}
-    for name, found in after.items():
-        normalise = normaliser(found["language"])
-        counts = [normalised_counts(rows[name], side[name]["heard"], normalise) for side in (before, after)]
+    for name, scores in after.items():
+        normalize = normalizer(scores["language"])
+        counts = [normalized_counts(rows[name], side[name]["heard"], normalize) for side in (before, after)]
         gain[name] = improvement(*counts)
     transcripts = [
         {"audio": row.name, "sentence": row.sentence, "before": old, "after": new}
-        for row, old, new in zip(sets.test, before["test"]["heard"], after["test"]["heard"], strict=True)
+        for row, old, new in zip(splits.test, before["test"]["heard"], after["test"]["heard"], strict=True)
     ]
     return {
         "options": {name: _without_folder(value) for name, value in dataclasses.asdict(options).items()},
-        "data": {name: {**r.as_dict(), "problems": len(r.problems)} for name, r in sets.reports.items()},
-        "rows": {"train": len(sets.train), "validation": len(sets.validation), "test": len(sets.test)},
-        "before": {name: _without_heard(found) for name, found in before.items()},
-        "after": {name: _without_heard(found) for name, found in after.items()},
+        "data": {name: {**r.as_dict(), "problems": len(r.problems)} for name, r in splits.reports.items()},
+        "rows": {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
+        "before": {name: _without_transcripts(scores) for name, scores in before.items()},
+        "after": {name: _without_transcripts(scores) for name, scores in after.items()},
         "gain": gain,
         "history": history,
         "machine": machine(),
@@ -47,60 +65,47 @@ def make_report(options, sets, before: dict, after: dict, history: list[dict]) -
 
 
 def write_report(report: dict, folder: Path) -> None:
-    """Writes `report.json`, `report.md` and its plots into a folder."""
+    """Write `report.json`, `report.md` and its plot into a folder."""
     write_json(folder / "report.json", report)
     plots = _plot(report, folder)
     write_text(folder / "report.md", markdown(report, plots))
 
 
 def markdown(report: dict, plots: list[str]) -> str:
-    """Writes a training's report for a reader."""
+    """Return the report as Markdown, with the plots at the given paths."""
     options, after, before = report["options"], report["after"]["test"], report["before"]["test"]
-    lines = [
-        f"# {report['base']['base_model'] or options['model']}, fine-tuned on {Path(options['train']).name}",
-        "",
-        verdict(report),
-        "",
-        "| test | before | after |",
-        "|---|---:|---:|",
-    ]
-    for key, name in _measures(after):
-        lines.append(f"| {name} | {_figure(before, key)} | {_figure(after, key)} |")
+    title = f"# {report['base']['base_model'] or options['model']}, fine-tuned on {Path(options['train']).name}"
+    sides = ("before", "after")
+    measures = [(name, _figure(before, key), _figure(after, key)) for key, name in MEASURES.items() if key in after]
+    lines = [title, "", verdict(report), "", *markdown_table(("test", *sides), measures, right=sides)]
     lines += ["", "Error rates in percent. The interval is a bootstrap over utterances (1000 resamples, 95 %)."]
     if len(report["gain"]) > 1:
-        lines += ["", "## What it might have forgotten", "", "| | before | after | |", "|---|---:|---:|---|"]
-        for name in report["gain"]:
-            if name != "test":
-                old, new = report["before"][name]["wer"], report["after"][name]["wer"]
-                words = f"worse by {new - old:.1f} points" if new - old > WORSE else "kept"
-                lines.append(f"| {name}, WER | {old:.1f} | {new:.1f} | {words} |")
+        rows = [_forgetting(report, name) for name in report["gain"] if name != "test"]
+        lines += ["", "## Forgetting", "", *markdown_table(("", *sides, ""), rows, right=sides)]
     for column, groups in after["by"].items():
-        lines += [
-            "",
-            f"## By {column}",
-            "",
-            f"| {column} | WER before | WER after | utterances |",
-            "|---|---:|---:|---:|",
-        ]
+        header = (column, "WER before", "WER after", "utterances")
+        rows = []
         for name, group in groups.items():
             old = before["by"].get(column, {}).get(name, {}).get("wer", float("nan"))
-            lines.append(f"| {_cell(name)} | {old:.1f} | {group['wer']:.1f} | {group['utterances']} |")
-    lines += ["", "## The worst utterances", "", "| audio | said | heard | errors |", "|---|---|---|---:|"]
-    lines += [
-        f"| {_cell(Path(str(w['audio'])).name)} | {_cell(w['sentence'])} | {_cell(w['heard'])} | {w['errors']} |"
-        for w in after["worst"]
-    ]
+            rows.append((name, f"{old:.1f}", f"{group['wer']:.1f}", group["utterances"]))
+        lines += ["", f"## By {column}", "", *markdown_table(header, rows, right=header[1:])]
+    header = ("audio", "reference", "transcript", "errors")
+    rows = [(Path(str(w["audio"])).name, w["sentence"], w["heard"], w["errors"]) for w in after["worst"]]
+    lines += ["", "## The worst utterances", "", *markdown_table(header, rows, right=("errors",))]
     lines += ["", *(f"![{name}]({name})" for name in plots)]
-    lines += ["", "## Data", "", "| set | rows | used | hours | dropped |", "|---|---:|---:|---:|---|"]
+    rows = []
     for name, data in report["data"].items():
         dropped = ", ".join(f"{count} {kind}" for kind, count in data["dropped"].items()) or "none"
-        lines.append(f"| {name} | {data['rows']} | {data['kept']} | {data['hours']:.2f} | {dropped} |")
-    lines += ["", "## How", "", "```json", json.dumps({**options, **report["machine"]}, indent=2), "```"]
+        rows.append((name, data["rows"], data["kept"], f"{data['hours']:.2f}", dropped))
+    header = ("set", "rows", "used", "hours", "dropped")
+    lines += ["", "## Data", "", *markdown_table(header, rows, right=("rows", "used", "hours"))]
+    lines += ["", "## Options and environment", ""]
+    lines += ["```json", json.dumps({**options, **report["machine"]}, indent=2), "```"]
     return "\n".join(lines) + "\n"
 
 
 def verdict(report: dict) -> str:
-    """Says in one sentence whether the test got better, by its interval."""
+    """Return one sentence on whether the test's word error rate improved, judged by its interval."""
     gain, before, after = report["gain"]["test"], report["before"]["test"]["wer"], report["after"]["test"]["wer"]
     change = {"better": "It is better", "worse": "It is worse", "no better": "It is no better"}[gain["verdict"]]
     return (
@@ -111,7 +116,7 @@ def verdict(report: dict) -> str:
 
 
 def machine() -> dict:
-    """Names what the report was made with."""
+    """Return the date, the device and the versions that a report was made with."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
     return {
         "made": datetime.date.today().isoformat(),
@@ -122,54 +127,36 @@ def machine() -> dict:
 
 
 def write_json(path: Path, value) -> None:
-    """Writes plain Python as JSON; the file appears whole or not at all."""
+    """Write JSON-serializable Python to a file that appears whole or not at all."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def _without_folder(value):
-    """Shortens a path of this machine to its last part: a report may be pushed."""
+    """Shorten an absolute path to its last part, since a report may be published."""
     if isinstance(value, str) and os.path.isabs(value):
         return os.path.basename(value.rstrip("/"))
     return value
 
 
-def _without_heard(found: dict) -> dict:
-    return {name: value for name, value in found.items() if name != "heard"}
+def _without_transcripts(scores: dict) -> dict:
+    return {name: value for name, value in scores.items() if name != "heard"}
 
 
-def _measures(found: dict) -> list[tuple[str, str]]:
-    names = {
-        "wer": "WER, normalised",
-        "wer_interval": "its 95 % interval",
-        "wer_without_accents": "WER, normalised, accents forgiven",
-        "wer_raw": "WER, raw",
-        "cer": "CER, normalised",
-        "cer_raw": "CER, raw",
-        "substitutions": "words substituted",
-        "deletions": "words deleted",
-        "insertions": "words inserted",
-        "rtf": "real-time factor",
-    }
-    return [(key, name) for key, name in names.items() if key in found]
+def _forgetting(report: dict, name: str) -> tuple[str, str, str, str]:
+    old, new = report["before"][name]["wer"], report["after"][name]["wer"]
+    change = f"worse by {new - old:.1f} points" if new - old > FORGOTTEN else "kept"
+    return f"{name}, WER", f"{old:.1f}", f"{new:.1f}", change
 
 
-def _figure(found: dict, key: str) -> str:
-    value = found[key]
+def _figure(scores: dict, key: str) -> str:
+    value = scores[key]
     if isinstance(value, list):
         return " to ".join(f"{end:.1f}" for end in value)
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
 def _plot(report: dict, folder: Path) -> list[str]:
-    """Draws the loss and the validation's error rate by step, and the test before and after."""
+    """Plot the loss and the validation WER by step, and the WER before and after; return the names of the files."""
     try:
         import matplotlib
     except ImportError:
@@ -194,12 +181,7 @@ def _plot(report: dict, folder: Path) -> list[str]:
     right.set_xticks(range(len(names)), names)
     right.set_ylabel("WER, %")
     right.legend()
-    partial = folder / f".report.{os.getpid()}.png"
-    figure.savefig(partial, dpi=120)
+    with atomic_write(folder / "report.png") as temporary:
+        figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
-    os.replace(partial, folder / "report.png")
     return ["report.png"]
-
-
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")

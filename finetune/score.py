@@ -1,4 +1,4 @@
-"""Count the errors of transcripts: words and letters substituted, deleted and inserted, with an interval."""
+"""Score transcripts: word and character error rates, with bootstrap confidence intervals."""
 
 import dataclasses
 from collections import defaultdict
@@ -8,16 +8,16 @@ import jiwer
 import numpy as np
 
 from .data import Row
-from .normalise import normaliser, strip_accents
+from .normalize import normalizer, strip_accents
 
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)  # percentiles
-MAX_GROUPS = 50  # values of a column that still make a table
+MAX_GROUPS = 50  # values of a column that is reported by value
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Errors against a reference of `length` words, or letters."""
+    """The edits between a hypothesis and a reference of `length` words, or characters."""
 
     substitutions: int
     deletions: int
@@ -26,123 +26,125 @@ class Counts:
 
     @property
     def errors(self) -> int:
-        """Counts all errors."""
+        """Return the number of edits."""
         return self.substitutions + self.deletions + self.insertions
 
     @property
     def rate(self) -> float:
-        """Gives the errors in percent of the reference's length."""
+        """Return the error rate in percent of the reference's length."""
         return 100 * self.errors / self.length if self.length else (100.0 if self.errors else 0.0)
 
 
-def count_words(reference: str, heard: str) -> Counts:
-    """Counts the word errors of one transcript; an empty reference makes every word an insertion."""
-    return _count(reference, heard, jiwer.process_words)
+def count_words(reference: str, hypothesis: str) -> Counts:
+    """Count the word errors of one transcript; every word is an insertion if the reference is empty."""
+    return _count(reference, hypothesis, jiwer.process_words)
 
 
-def count_letters(reference: str, heard: str) -> Counts:
-    """Counts the errors of one transcript letter by letter, spaces included."""
-    return _count(reference, heard, jiwer.process_characters)
+def count_characters(reference: str, hypothesis: str) -> Counts:
+    """Count the character errors of one transcript, spaces included."""
+    return _count(reference, hypothesis, jiwer.process_characters)
 
 
 def total(counts: list[Counts]) -> Counts:
-    """Adds counts up, so that their rate is that of the whole and not a mean of rates."""
+    """Sum the counts of utterances, for the error rate of the whole rather than a mean of rates."""
     return Counts(*(sum(getattr(count, field.name) for count in counts) for field in dataclasses.fields(Counts)))
 
 
-def interval(counts: list[Counts], seed: int = 0) -> tuple[float, float]:
-    """Gives the 95 % interval of the rate in percent, by 1000 resamplings of the utterances (Bisani & Ney 2004)."""
-    return tuple(np.percentile(_resampled(counts, _draws(len(counts), seed)), INTERVAL).tolist())
+def confidence_interval(counts: list[Counts], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the error rate in percent, by a bootstrap over utterances (Bisani & Ney 2004)."""
+    return tuple(np.percentile(_resampled_rates(counts, _resamples(len(counts), seed)), INTERVAL).tolist())
 
 
 def standard_error(counts: list[Counts], seed: int = 0) -> float:
-    """Gives the standard error of the rate in points, by the same resamplings."""
-    return float(_resampled(counts, _draws(len(counts), seed)).std())
+    """Return the standard error of the error rate in points, by the same bootstrap."""
+    return float(_resampled_rates(counts, _resamples(len(counts), seed)).std())
 
 
 def improvement(before: list[Counts], after: list[Counts], seed: int = 0) -> dict:
-    """Compares two transcripts of the same utterances: points of the rate gained, and their 95 % interval.
+    """Compare two models on the same utterances: the reduction of the error rate, with its 95 % interval.
 
-    Both are resampled together, as hard utterances are hard for both (Bisani & Ney 2004).
+    The bootstrap is paired, since utterances that are hard for one model are hard for the other (Bisani & Ney 2004).
 
     Returns:
-        `points`, `low`, `high`, and `verdict`: "better", "worse" or "no better", which needs the interval to leave 0
-        out.
+        `points`, `low` and `high`, in percentage points, and `verdict`: "better" or "worse" if the interval excludes
+        0, else "no better".
     """
-    draws = _draws(len(before), seed)
-    low, high = np.percentile(_resampled(before, draws) - _resampled(after, draws), INTERVAL).tolist()
+    resamples = _resamples(len(before), seed)
+    differences = _resampled_rates(before, resamples) - _resampled_rates(after, resamples)
+    low, high = np.percentile(differences, INTERVAL).tolist()
     verdict = "better" if low > 0 else "worse" if high < 0 else "no better"
     return {"points": total(before).rate - total(after).rate, "low": low, "high": high, "verdict": verdict}
 
 
-def score(rows: list[Row], heard: list[str], language: str | None, worst: int = 20) -> dict:
-    """Judges the transcripts of rows: rates in percent, raw and normalised, by column, and the worst utterances.
+def score(rows: list[Row], transcripts: list[str], language: str | None, worst: int = 20) -> dict:
+    """Score the transcripts of rows: error rates in percent, raw and normalized, by column, and the worst utterances.
 
     Returns:
-        Plain Python, ready for JSON. For Spanish also `wer_without_accents`, which forgives "esta" for "está".
+        JSON-serializable Python. For Spanish also `wer_without_accents`, which takes "esta" for "está".
     """
-    normalise = normaliser(language)
-    words = [count_words(row.sentence, text) for row, text in zip(rows, heard, strict=True)]
-    normal = normalised_counts(rows, heard, normalise)
-    letters = [count_letters(normalise(row.sentence), normalise(text)) for row, text in zip(rows, heard, strict=True)]
-    raw_letters = [count_letters(row.sentence, text) for row, text in zip(rows, heard, strict=True)]
-    order = sorted(range(len(rows)), key=lambda i: (-normal[i].errors, -normal[i].rate))
-    low, high = interval(normal)
-    bare = normalised_counts(rows, heard, lambda text: strip_accents(normalise(text)))
+    normalize = normalizer(language)
+    pairs = [(row.sentence, text) for row, text in zip(rows, transcripts, strict=True)]
+    words = normalized_counts(rows, transcripts, normalize)
+    words_without_accents = normalized_counts(rows, transcripts, lambda text: strip_accents(normalize(text)))
+    characters = [count_characters(normalize(reference), normalize(text)) for reference, text in pairs]
+    order = sorted(range(len(rows)), key=lambda i: (-words[i].errors, -words[i].rate))
     return {
         "utterances": len(rows),
-        "words": total(normal).length,
-        "wer": total(normal).rate,
-        "wer_interval": [low, high],
-        "cer": total(letters).rate,
-        **({"wer_without_accents": total(bare).rate} if language == "es" else {}),
-        "wer_raw": total(words).rate,
-        "cer_raw": total(raw_letters).rate,
-        "substitutions": total(normal).substitutions,
-        "deletions": total(normal).deletions,
-        "insertions": total(normal).insertions,
-        "mean_of_utterances": float(np.mean([count.rate for count in normal])),
-        "by": _by_column(rows, normal),
+        "words": total(words).length,
+        "wer": total(words).rate,
+        "wer_interval": list(confidence_interval(words)),
+        "cer": total(characters).rate,
+        **({"wer_without_accents": total(words_without_accents).rate} if language == "es" else {}),
+        "wer_raw": total([count_words(*pair) for pair in pairs]).rate,
+        "cer_raw": total([count_characters(*pair) for pair in pairs]).rate,
+        "substitutions": total(words).substitutions,
+        "deletions": total(words).deletions,
+        "insertions": total(words).insertions,
+        "mean_of_utterances": float(np.mean([count.rate for count in words])),
+        "by": _by_column(rows, words),
         "worst": [
             {
                 "audio": rows[i].name,
                 "sentence": rows[i].sentence,
-                "heard": heard[i],
-                "errors": normal[i].errors,
-                "wer": normal[i].rate,
+                "heard": transcripts[i],
+                "errors": words[i].errors,
+                "wer": words[i].rate,
             }
             for i in order[:worst]
-            if normal[i].errors
+            if words[i].errors
         ],
     }
 
 
-def normalised_counts(rows: list[Row], heard: list[str], normalise: Callable[[str], str]) -> list[Counts]:
-    """Counts each row's word errors once both texts are normalised."""
-    return [count_words(normalise(row.sentence), normalise(text)) for row, text in zip(rows, heard, strict=True)]
+def normalized_counts(rows: list[Row], transcripts: list[str], normalize: Callable[[str], str]) -> list[Counts]:
+    """Count the word errors of each row, after normalizing the reference and the transcript."""
+    pairs = zip(rows, transcripts, strict=True)
+    return [count_words(normalize(row.sentence), normalize(text)) for row, text in pairs]
 
 
-def _count(reference: str, heard: str, process: Callable) -> Counts:
+def _count(reference: str, hypothesis: str, process: Callable) -> Counts:
     if not reference.strip():
-        size = len(heard.split()) if process is jiwer.process_words else len(heard.strip())
+        size = len(hypothesis.split()) if process is jiwer.process_words else len(hypothesis.strip())
         return Counts(0, 0, size, 0)
-    found = process(reference, heard)
+    found = process(reference, hypothesis)
     return Counts(
         found.substitutions, found.deletions, found.insertions, found.hits + found.substitutions + found.deletions
     )
 
 
-def _draws(size: int, seed: int) -> np.ndarray:
+def _resamples(size: int, seed: int) -> np.ndarray:
+    """Return the indices (resamples, utterances) of a bootstrap, sampled with replacement."""
     return np.random.default_rng(seed).integers(0, size, (RESAMPLES, size))
 
 
-def _resampled(counts: list[Counts], draws: np.ndarray) -> np.ndarray:
+def _resampled_rates(counts: list[Counts], resamples: np.ndarray) -> np.ndarray:
+    """Return the error rate (resamples,) of each resample in percent."""
     errors, lengths = (np.array([getattr(count, name) for count in counts]) for name in ("errors", "length"))
-    return 100 * errors[draws].sum(1) / np.maximum(lengths[draws].sum(1), 1)
+    return 100 * errors[resamples].sum(1) / np.maximum(lengths[resamples].sum(1), 1)
 
 
 def _by_column(rows: list[Row], counts: list[Counts]) -> dict:
-    """Gives the rate of each value of each column that groups the rows: speaker, country, gender …"""
+    """Return the error rate for each value of the columns that group the rows, such as speaker or country."""
     tables = {}
     for column in dict.fromkeys(name for row in rows for name in row.extra):
         groups = defaultdict(list)

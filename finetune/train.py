@@ -1,4 +1,4 @@
-"""Train a Whisper on a table, from the check of its rows to its report and model card."""
+"""Fine-tune a Whisper on a table, from checking its rows to writing the report and model card."""
 
 import json
 import os
@@ -8,28 +8,24 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from huggingface_hub import HfApi
 from transformers import set_seed
 
-from .card import base_of, write_card
-from .collate import Collator, Course, Stream, Utterances
-from .evaluate import check_language, hear_rows, judge
+from hfpipe.pipeline.files import write_text
+
+from .card import describe_base, write_card
+from .checkpoints import CheckpointCallback, EarlyStopping, last_complete_checkpoint
+from .collate import Collator, StreamedTrainingDataset, TrainingDataset, schedule_samples
+from .evaluate import check_language, evaluate_rows, transcribe_rows
 from .export import export_ct2
-from .features import Shards
-from .normalise import normaliser
-from .options import Options, remember
-from .prepare import Sets, prepare
+from .features import FeatureShards
+from .lora import add_lora, scale_lora
+from .normalize import normalizer
+from .options import Options, save_options
+from .prepare import Splits, prepare
 from .report import make_report, write_json, write_report
-from .score import normalised_counts, standard_error, total
-from .trainer import (
-    Patience,
-    WhisperTrainer,
-    arguments,
-    checkpoints,
-    explain_out_of_memory,
-    keep_share,
-    last_whole_checkpoint,
-    with_lora,
-)
+from .score import normalized_counts, standard_error, total
+from .trainer import WhisperTrainer, checkpoint_folder, explain_out_of_memory, training_arguments
 from .whisper import load_whisper, locate
 
 BEFORE = "before.json"
@@ -42,22 +38,24 @@ def train_whisper(
     say: Callable[[str], None] = lambda text: None,
     **options,
 ) -> dict:
-    """Trains a Whisper on a table of audio and text, judges it before and after, and writes it to a folder.
+    """Fine-tune a Whisper on a table of audio and text, evaluate it before and after, and write it to a folder.
 
-    The folder is a Whisper as transformers saves one, with `README.md` (its model card), `report.md` and
-    `report.json`, `data.md` (what was dropped), `tensorboard/`, and `checkpoints/`, which may be deleted.
+    The folder holds the model as transformers saves it, with `README.md` (the model card), `report.md` and
+    `report.json`, `data.md` (the dropped rows), `tensorboard/`, and `checkpoints/`, which may be deleted.
 
     Args:
         train: a CSV of audio,sentence, or `org/name:config:split`.
-        test: the same; None puts a share of `train` aside.
-        say: is told of each stage.
+        test: the same; None holds out a share of `train`.
+        say: called with a description of each stage as it begins.
         **options: the other fields of `Options`, such as `model`, `out` and `method`.
 
     Returns:
-        The report, plain Python.
+        The report, JSON-serializable; empty in all processes but the main one.
 
     Raises:
-        OSError, ValueError: what was got, what is valid, what to do. MemoryError: which option to change.
+        OSError: a table, the model or the Hub can't be read, or the model can't be pushed.
+        ValueError: an option or a table is invalid, or the test set shares audio with the training set.
+        MemoryError: out of memory; the message lists the options to change.
     """
     options = Options(train=os.fspath(train), test=os.fspath(test) if test else None, **options)
     main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
@@ -66,20 +64,20 @@ def train_whisper(
     refuse_used_folder(options)
     whisper, processor = load_whisper(options.model)
     check_language(whisper, options.language)
-    sets = prepare(options, whisper, processor, say)
+    splits = prepare(options, whisper, processor, say)
     if main:
-        remember(options, out)
-        _write_data(out, sets)
-    say("Judging the model as it is")
-    before = _judge_before(options, whisper, processor, sets, main)
-    history = run(options, whisper, processor, sets, say)
+        save_options(options, out)
+        _write_data(out, splits)
+    say("Evaluating the base model")
+    before = _evaluate_base(options, whisper, processor, splits, main)
+    history = run(options, whisper, processor, splits, say)
     whisper, _ = load_whisper(out)
-    say("Judging the model as it has become")
-    after = judge_all(options, whisper, processor, sets)
+    say("Evaluating the fine-tuned model")
+    after = evaluate_splits(options, whisper, processor, splits)
     if not main:
         return {}
-    _write_data(out, sets)  # of a stream, all is known only now
-    report = make_report(options, sets, before, after, history) | {"base": base_of(locate(options.model))}
+    _write_data(out, splits)  # a streamed dataset has been read only now
+    report = make_report(options, splits, before, after, history) | {"base": describe_base(locate(options.model))}
     write_report(report, out)
     write_card(report, out)
     if options.export:
@@ -91,90 +89,67 @@ def train_whisper(
     return report
 
 
-def run(options: Options, whisper, processor, sets: Sets, say: Callable[[str], None]) -> list[dict]:
-    """Trains a loaded Whisper on prepared sets, from the last whole checkpoint on if that is asked for, and saves it.
+def run(options: Options, whisper, processor, splits: Splits, say: Callable[[str], None]) -> list[dict]:
+    """Train a loaded Whisper on prepared data, from the last complete checkpoint if resuming, and save it.
 
     Returns:
         The trainer's log: the loss, the learning rate and the validation's word error rate by step.
     """
     set_seed(options.seed)
-    whisper.accepts_loss_kwargs = False  # Whisper takes the count of tokens and ignores it
-    config = whisper.config
-    config.apply_spec_augment = options.spec_augment
+    whisper.accepts_loss_kwargs = False  # Whisper accepts the number of tokens, but ignores it
+    whisper.config.apply_spec_augment = options.spec_augment
     if options.method == "frozen-encoder":
         whisper.freeze_encoder()
-    learner = with_lora(whisper, options) if options.method == "lora" else whisper
-    language = options.language if whisper.generation_config.is_multilingual else None
-    shards = None
-    if options.preprocess:
-        shards = Shards(Path(options.out, "features"), sets.train, options.preprocess)
-        with PartialState().main_process_first():
-            shards.write(processor)
-    collate = Collator(
-        processor,
-        config,
-        language,
-        timestamps=options.timestamps,
-        noise=options.noise,
-        speed=options.speed,
-        features=shards,
-    )
-    processes = PartialState().num_processes
-    rows_per_step = options.batch_size * options.accumulate * processes
-    an_epoch = max(1, -(-len(sets.train) // rows_per_step))
-    steps = options.max_steps or max(1, round(options.epochs * len(sets.train) / rows_per_step))
-    course, data = None, Utterances(sets.train)
-    if sets.stream:
-        data, an_epoch = Stream(sets.stream, rows_per_step, options.seed, options.share_of_full_windows()), steps
-    else:
-        seconds = [row.seconds for row in sets.train]
-        course = Course(seconds, rows_per_step, steps, options.seed, options.share_of_full_windows())
+    model = add_lora(whisper, options) if options.method == "lora" else whisper
+    rows_per_step = options.batch_size * options.accumulate * PartialState().num_processes
+    steps = options.max_steps or max(1, round(options.epochs * len(splits.train) / rows_per_step))
+    epoch = steps if splits.stream else max(1, -(-len(splits.train) // rows_per_step))
 
     def validate() -> tuple[float, float]:
-        heard = hear_rows(whisper, processor, sets.validation, options.language, batch_size=options.batch_size)
-        counts = normalised_counts(sets.validation, heard, normaliser(options.language))
+        rows, language = splits.validation, options.language
+        transcripts = transcribe_rows(whisper, processor, rows, language, batch_size=options.batch_size)
+        counts = normalized_counts(rows, transcripts, normalizer(language))
         return total(counts).rate, standard_error(counts)
 
     trainer = WhisperTrainer(
-        model=learner,
-        args=arguments(options, config.d_model, steps, min(options.evaluate_every or an_epoch, steps)),
-        train_dataset=data,
-        data_collator=collate,
+        model=model,
+        args=training_arguments(options, whisper.config.d_model, steps, min(options.evaluate_every or epoch, steps)),
+        train_dataset=_training_dataset(options, splits, rows_per_step, steps),
+        data_collator=_collator(options, whisper, processor, splits),
         processing_class=processor,
-        callbacks=[Patience(options.patience)] if sets.validation else [],
-        course=course,
+        callbacks=[CheckpointCallback(), *([EarlyStopping(options.patience)] if splits.validation else [])],
         validate=validate,
-        eval_dataset=sets.validation or None,
+        eval_dataset=splits.validation or None,
     )
-    last = last_whole_checkpoint(checkpoints(options)) if options.resume else None
-    say(f"Training {steps} steps of {rows_per_step} rows" + (f", from {Path(last).name} on" if last else ""))
+    last = last_complete_checkpoint(checkpoint_folder(options)) if options.resume else None
+    say(f"Training {steps} steps of {rows_per_step} rows" + (f", from {Path(last).name}" if last else ""))
     with explain_out_of_memory(options):
         trainer.train(resume_from_checkpoint=last)
     trainer.accelerator.wait_for_everyone()
     if trainer.args.should_save:
-        save(learner, processor, options)
+        save(model, processor, options)
     trainer.accelerator.wait_for_everyone()
     return [entry for entry in trainer.state.log_history if "loss" in entry or "eval_wer" in entry]
 
 
-def save(learner, processor, options: Options) -> None:
-    """Writes a trained Whisper to the folder, with LoRA's matrices merged; each file appears whole or not at all."""
+def save(model, processor, options: Options) -> None:
+    """Write a trained Whisper to the output folder, LoRA matrices merged; each file appears whole or not at all."""
     out = Path(options.out)
     partial = out / f".saving.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     if options.method == "lora":
-        keep_share(learner)
-        learner.save_pretrained(partial / "adapter")
-        learner = learner.merge_and_unload()
-    for name in ("voice_qa", "custom_pipelines"):  # of a voice-qa repo, whose other parts aren't here
-        vars(learner.config).pop(name, None)
-    learner.config.use_cache = True  # the trainer switched it off
-    learner.config.apply_spec_augment = False
-    generation = learner.generation_config
+        scale_lora(model)
+        model.save_pretrained(partial / "adapter")
+        model = model.merge_and_unload()
+    for name in ("voice_qa", "custom_pipelines"):  # of a voice-qa repo's config; its other models aren't here
+        vars(model.config).pop(name, None)
+    model.config.use_cache = True  # the trainer switched it off
+    model.config.apply_spec_augment = False
+    generation = model.generation_config
     generation.forced_decoder_ids = None
     if generation.is_multilingual:
         generation.language, generation.task = options.language, "transcribe"
-    learner.save_pretrained(partial)
+    model.save_pretrained(partial)
     processor.tokenizer.save_pretrained(partial)
     processor.feature_extractor.save_pretrained(partial)
     for path in sorted(partial.rglob("*")):
@@ -185,31 +160,32 @@ def save(learner, processor, options: Options) -> None:
     shutil.rmtree(partial)
 
 
-def judge_all(options: Options, whisper, processor, sets: Sets) -> dict:
-    """Judges a Whisper on the test set, and on what it might forget.
+def evaluate_splits(options: Options, whisper, processor, splits: Splits) -> dict:
+    """Evaluate a Whisper on the test set, and on the other language and the long audio if given.
 
     Returns:
-        By name ("test", "other language", "long audio"): what `judge` gives, with the transcripts as `heard`.
+        The scores of `evaluate_rows`, with the transcripts as `heard`, under "test", "other language" and "long
+        audio".
     """
     other = options.other.rpartition(":")[2] if options.other else ""
-    asked = {
-        "test": (sets.test, options.language),
-        "other language": (sets.other, other),
-        "long audio": (sets.long, options.language),
+    sets = {
+        "test": (splits.test, options.language),
+        "other language": (splits.other, other),
+        "long audio": (splits.long, options.language),
     }
-    found = {}
-    for name, (rows, language) in asked.items():
+    results = {}
+    for name, (rows, language) in sets.items():
         if rows:
-            scores, heard = judge(whisper, processor, rows, language, batch_size=options.batch_size)
-            found[name] = {**scores, "heard": heard}
-    return found
+            scores, transcripts = evaluate_rows(whisper, processor, rows, language, batch_size=options.batch_size)
+            results[name] = {**scores, "heard": transcripts}
+    return results
 
 
 def refuse_used_folder(options: Options) -> None:
-    """Refuses to train into a folder that holds a training, unless it is to be resumed.
+    """Refuse an output folder that already holds a training, unless it is to be resumed.
 
     Raises:
-        ValueError: says what to give instead.
+        ValueError: the folder is in use, or is a file.
     """
     out = Path(options.out)
     if out.exists() and not out.is_dir():
@@ -220,36 +196,61 @@ def refuse_used_folder(options: Options) -> None:
 
 
 def push(folder: Path, repo: str) -> None:
-    """Uploads a trained Whisper with its card and report, but not its checkpoints, to a model repo on the Hub.
+    """Upload a trained Whisper with its card and report, but without its checkpoints, to a model repo on the Hub.
 
     Raises:
-        OSError: the Hub can't be reached, or there is no token that may write there.
+        OSError: the Hub can't be reached, or no token gives write access to the repo.
     """
-    from huggingface_hub import HfApi
-
     try:
         api = HfApi()
         api.create_repo(repo, exist_ok=True)
         ignored = ["checkpoints/*", "tensorboard/*", "features/*", "options.json", ".*", BEFORE]
         api.upload_folder(folder_path=folder, repo_id=repo, ignore_patterns=ignored)
-    except Exception as error:  # the Hub's client raises its own, requests' and httpx's
+    except Exception as error:  # the Hub's client raises its own errors and httpx's
         raise OSError(
-            f"could not push {folder} to {repo} ({type(error).__name__}: {error}). The trained model is whole in "
+            f"could not push {folder} to {repo} ({type(error).__name__}: {error}). The trained model is complete in "
             f"{folder}: log in (hf auth login) and push it again with: hf upload {repo} {folder}"
         ) from error
 
 
-def _judge_before(options: Options, whisper, processor, sets: Sets, main: bool) -> dict:
-    """Judges the model before it is trained, or reads what a run that was killed had found."""
+def _training_dataset(options: Options, splits: Splits, rows_per_step: int, steps: int):
+    """Return the dataset of the whole training, in the order of its schedule."""
+    full_windows = options.share_of_full_windows()
+    if splits.stream:
+        return StreamedTrainingDataset(splits.stream, rows_per_step, options.seed, full_windows)
+    seconds = [row.seconds for row in splits.train]
+    return TrainingDataset(splits.train, schedule_samples(seconds, rows_per_step, steps, options.seed, full_windows))
+
+
+def _collator(options: Options, whisper, processor, splits: Splits) -> Collator:
+    """Return the collator, after the main process has precomputed the features if asked to."""
+    shards = None
+    if options.preprocess:
+        shards = FeatureShards(Path(options.out, "features"), splits.train, options.preprocess)
+        with PartialState().main_process_first():
+            shards.write(processor)
+    return Collator(
+        processor,
+        whisper.config,
+        options.language if whisper.generation_config.is_multilingual else None,
+        timestamps=options.timestamps,
+        noise=options.noise,
+        speed=options.speed,
+        features=shards,
+    )
+
+
+def _evaluate_base(options: Options, whisper, processor, splits: Splits, main: bool) -> dict:
+    """Evaluate the model before training, or read the results of the run that is resumed."""
     path = Path(options.out, BEFORE)
     if options.resume and path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
-    before = judge_all(options, whisper, processor, sets)
+    before = evaluate_splits(options, whisper, processor, splits)
     if main:
         write_json(path, before)
     return before
 
 
-def _write_data(out: Path, sets: Sets) -> None:
-    write_json(out / "data.json", {name: report.as_dict() for name, report in sets.reports.items()})
-    (out / "data.md").write_text("\n".join(r.markdown() for r in sets.reports.values()), encoding="utf-8")
+def _write_data(out: Path, splits: Splits) -> None:
+    write_json(out / "data.json", {name: report.as_dict() for name, report in splits.reports.items()})
+    write_text(out / "data.md", "\n".join(report.markdown() for report in splits.reports.values()))

@@ -1,4 +1,4 @@
-"""Load a Whisper that hears windows of any length, and have it write down many recordings."""
+"""Load a Whisper whose encoder accepts windows of any length, and transcribe recordings in batches."""
 
 import copy
 import math
@@ -28,20 +28,20 @@ from hfpipe.pipeline.asr_whisper import (
     hear_long,
     repeats_itself,
 )
-from hfpipe.pipeline.asr_whisper import MARGIN as HEARING_MARGIN
+from hfpipe.pipeline.asr_whisper import MARGIN as INFERENCE_MARGIN
 from hfpipe.pipeline.audio import SAMPLING_RATE
 from hfpipe.pipeline.hub_access import check_reachable, split_revision
 
-FRAMES_PER_SECOND = 2 * POSITIONS_PER_SECOND  # of the log-mel features; the encoder halves them
-MARGIN = 1.0  # seconds of silence, at least, that a short window leaves after the speech while a model learns
+FRAMES_PER_SECOND = 2 * POSITIONS_PER_SECOND  # log-mel frames; the encoder halves their number
+MARGIN = 1.0  # seconds of silence, at least, after the speech in a short window during training
 PREFIX = 4  # tokens before the text: start, language, task, no timestamps
-WINDOW_STEP = 0.5  # seconds between the lengths of windows
+WINDOW_STEP = 0.5  # seconds; window lengths are multiples of it
 SIZES = ("tiny", "base", "small", "medium", "large", "large-v2", "large-v3")
 NAMES = {"turbo": "openai/whisper-large-v3-turbo"} | {size: f"openai/whisper-{size}" for size in SIZES}
 
 
 def locate(model: str | os.PathLike) -> str:
-    """Gives the folder or Hub id of a Whisper: "base" is OpenAI's, and "offline" the base in hfpipe's offline repo."""
+    """Return the folder or Hub id of a Whisper: "base" is OpenAI's, "offline" the base in hfpipe's offline repo."""
     name = os.fspath(model)
     if os.path.isdir(name):
         return name
@@ -49,24 +49,25 @@ def locate(model: str | os.PathLike) -> str:
 
 
 def load_whisper(model: str | os.PathLike) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
-    """Loads a Whisper in float32, on the GPU where there is one, with an encoder that hears windows of any length.
+    """Load a Whisper in float32, on the GPU if there is one, with an encoder that accepts windows of any length.
 
     Args:
-        model: what `locate` takes, a Hub id with "@revision" if wanted.
+        model: a folder, a size, "offline", or a Hub id with an optional "@revision".
 
     Raises:
-        OSError: it can't be reached. ValueError: it is no Whisper.
+        OSError: the model can't be reached.
+        ValueError: it isn't a Whisper.
     """
     processor = load_processor(model)
     name, revision = split_revision(locate(model))
-    # A checkpoint saved in 16 bits would load in 16 bits, and train badly.
+    # Without a dtype, a checkpoint saved in 16 bits loads in 16 bits, and trains badly.
     whisper = WhisperForConditionalGeneration.from_pretrained(name, revision=revision, dtype=torch.float32)
-    hear_any_window(whisper)
+    accept_short_windows(whisper)
     return whisper.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
 
 
 def load_processor(model: str | os.PathLike) -> WhisperProcessor:
-    """Loads the tokenizer and the feature extractor of a Whisper; raises what `load_whisper` raises."""
+    """Load the tokenizer and feature extractor of a Whisper; raises the same errors as `load_whisper`."""
     name, revision = split_revision(locate(model))
     check_reachable(name, revision, "model")
     kind = AutoConfig.from_pretrained(name, revision=revision).model_type
@@ -75,31 +76,31 @@ def load_processor(model: str | os.PathLike) -> WhisperProcessor:
     return WhisperProcessor.from_pretrained(name, revision=revision)
 
 
-def hear_any_window(whisper: WhisperForConditionalGeneration) -> None:
-    """Lets the encoder take features shorter than 30 s: it then uses the first of its positions alone.
+def accept_short_windows(whisper: WhisperForConditionalGeneration) -> None:
+    """Let the encoder accept features of less than 30 s, for which it uses its first positions only.
 
-    transformers refuses other lengths than the configuration's, although Whisper's layers have none of their own. No
-    weight changes, and what is saved is an ordinary Whisper.
+    transformers refuses any length but that of the configuration, although no layer of Whisper depends on it. No
+    weight is changed, and `save_pretrained` writes an ordinary Whisper.
     """
     encoder = whisper.get_encoder()
-    encoder.config = copy.copy(encoder.config)  # the model's own still says 1500 positions
+    encoder.config = copy.copy(encoder.config)  # the model's own config keeps its 1500 positions
 
-    def fit(encoder, arguments, options):
+    def set_positions(encoder, arguments, options):
         features = options["input_features"] if "input_features" in options else arguments[0]
         positions = features.shape[-1] // 2
         encoder.config.max_source_positions = positions
         encoder.embed_positions.num_embeddings = positions
 
-    encoder.register_forward_pre_hook(fit, with_kwargs=True)
+    encoder.register_forward_pre_hook(set_positions, with_kwargs=True)
 
 
 def window_for(seconds: float, margin: float = MARGIN) -> float:
-    """Gives the seconds of the shortest window that leaves a margin after so many seconds of speech."""
+    """Return the length in seconds of the shortest window with a margin after so many seconds of speech."""
     return min(math.ceil((seconds + margin) / WINDOW_STEP) * WINDOW_STEP, FULL_WINDOW)
 
 
-def features_of(processor: WhisperProcessor, waveforms: list[np.ndarray], window: float) -> torch.Tensor:
-    """Turns float32 waveforms at 16 kHz into log-mel features (waveforms, mels, 100 * window), cut or padded."""
+def compute_features(processor: WhisperProcessor, waveforms: list[np.ndarray], window: float) -> torch.Tensor:
+    """Compute the log-mel features (waveforms, mels, 100 * window) of float32 waveforms at 16 kHz, cut or padded."""
     return processor.feature_extractor(
         waveforms,
         sampling_rate=SAMPLING_RATE,
@@ -121,52 +122,54 @@ def transcribe(
     batch_size: int = 8,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[str]:
-    """Writes down what is said in each waveform, greedily, many at once.
+    """Transcribe waveforms in batches, with greedy decoding.
 
-    They are heard by length in windows that just hold them, and again in the full one where the text runs on or
-    repeats itself, as the voice-qa pipeline hears questions. Over 30 s, Whisper goes from timestamp to timestamp.
+    As in the voice-qa pipeline, waveforms of similar length share the shortest window that holds them, and are
+    transcribed again in the full window if the text doesn't end or repeats itself. Audio over 30 s is decoded
+    sequentially, from timestamp to timestamp.
 
     Args:
         waveforms: float32 (samples,) at 16 kHz.
         language: ISO 639-1 code; None lets Whisper detect it.
-        full_window: hear everything in windows of 30 s, as the stock pipeline does.
-        on_done: is called with the number of waveforms of each batch, for a progress bar.
+        full_window: use the 30 s window for everything, as the stock pipeline does.
+        on_done: called with the number of waveforms of each finished batch, for a progress bar.
     """
     training = whisper.training
     whisper.eval()
-    ears = Ears(whisper, processor.tokenizer, processor.feature_extractor)
+    asr = Recognizer(whisper, processor.tokenizer, processor.feature_extractor)
     texts = {}
     order = sorted(range(len(waveforms)), key=lambda i: len(waveforms[i]))
     short = [i for i in order if len(waveforms[i]) <= FULL_WINDOW * SAMPLING_RATE]
     for start in range(0, len(short), batch_size):
         batch = short[start : start + batch_size]
         seconds = len(waveforms[batch[-1]]) / SAMPLING_RATE
-        window = FULL_WINDOW if full_window else window_for(seconds, HEARING_MARGIN)
+        window = FULL_WINDOW if full_window else window_for(seconds, INFERENCE_MARGIN)
         limit = None if window == FULL_WINDOW else SPARE_TOKENS + round(MAX_TOKENS_PER_SECOND * seconds)
-        found, ran_on = _hear(ears, processor, [waveforms[i] for i in batch], window, language, limit)
+        found, unfinished = _transcribe_batch(asr, processor, [waveforms[i] for i in batch], window, language, limit)
         texts |= zip(batch, found, strict=True)
-        wrong = [i for i, ran in zip(batch, ran_on, strict=True) if ran or repeats_itself(texts[i])]
-        if wrong and window < FULL_WINDOW:
-            again, _ = _hear(ears, processor, [waveforms[i] for i in wrong], FULL_WINDOW, language, None)
-            texts |= zip(wrong, again, strict=True)
+        failed = [i for i, is_open in zip(batch, unfinished, strict=True) if is_open or repeats_itself(texts[i])]
+        if failed and window < FULL_WINDOW:
+            again, _ = _transcribe_batch(asr, processor, [waveforms[i] for i in failed], FULL_WINDOW, language, None)
+            texts |= zip(failed, again, strict=True)
         on_done(len(batch))
     for i in order[len(short) :]:
-        texts[i] = hear_long(ears, waveforms[i], language)
+        texts[i] = hear_long(asr, waveforms[i], language)
         on_done(1)
     whisper.train(training)
     return [texts[i] for i in range(len(waveforms))]
 
 
-class Ears(NamedTuple):
-    """What `asr_whisper` asks of a speech recognition pipeline."""
+class Recognizer(NamedTuple):
+    """The attributes of a speech recognition pipeline that `asr_whisper` uses."""
 
     model: WhisperForConditionalGeneration
     tokenizer: PreTrainedTokenizerBase
     feature_extractor: WhisperFeatureExtractor
 
 
-def _hear(ears, processor, waveforms, window, language, limit) -> tuple[list[str], list[bool]]:
-    features = features_of(processor, waveforms, window).to(ears.model.device, ears.model.dtype)
-    encoded = BaseModelOutput(last_hidden_state=ears.model.get_encoder()(features)[0])
-    languages = [language] * len(waveforms) if language else detect_languages(ears, encoded)
-    return decode(ears, encoded, languages, limit)
+def _transcribe_batch(asr, processor, waveforms, window, language, limit) -> tuple[list[str], list[bool]]:
+    """Return the text of each waveform, and whether it reached `limit` tokens before its end."""
+    features = compute_features(processor, waveforms, window).to(asr.model.device, asr.model.dtype)
+    encoded = BaseModelOutput(last_hidden_state=asr.model.get_encoder()(features)[0])
+    languages = [language] * len(waveforms) if language else detect_languages(asr, encoded)
+    return decode(asr, encoded, languages, limit)

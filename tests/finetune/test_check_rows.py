@@ -1,4 +1,4 @@
-"""Every kind of bad row is dropped, counted and named, and the rest stays."""
+"""Every kind of unusable row is dropped, counted and reported, and the others are kept."""
 
 import numpy as np
 import pytest
@@ -6,22 +6,21 @@ import soundfile
 
 from finetune.check import DROPPED, NOTED, check_rows, drop_contradicted, find_leaks, refuse_leaks
 from finetune.data import read_rows
-from finetune.normalise import normalise
+from finetune.markdown import markdown_table
+from finetune.normalize import normalize_spanish
 
 RATE = 16_000
 
 
 def speech(seconds=1.0, seed=0, loud=0.3):
-    """Noise in the rhythm of syllables: as loud as speech, and different for each seed."""
-    chance = np.random.default_rng(seed)
+    """Return noise modulated at the rate of syllables: as loud as speech, and different for each seed."""
+    rng = np.random.default_rng(seed)
     times = np.arange(int(seconds * RATE)) / RATE
-    return (loud * np.sin(2 * np.pi * 4 * times) ** 2 * chance.standard_normal(len(times)).clip(-3, 3) / 3).astype(
-        "f4"
-    )
+    return (loud * np.sin(2 * np.pi * 4 * times) ** 2 * rng.standard_normal(len(times)).clip(-3, 3) / 3).astype("f4")
 
 
 def write_bad_rows(folder):
-    """Writes a table with every kind of bad row between good ones; gives its path and the lines of the bad ones."""
+    """Write a table of good and bad rows; return its path, and the line and problem of each bad row."""
 
     def wav(name, samples, rate=RATE, **options):  # fmt: skip
         soundfile.write(folder / name, samples, rate, **options)
@@ -84,21 +83,21 @@ def bad_rows(tmp_path_factory):
     return write_bad_rows(tmp_path_factory.mktemp("bad"))
 
 
-def test_every_kind_of_bad_row_is_named_and_the_good_ones_stay(bad_rows):
+def test_every_kind_of_bad_row_is_reported_and_the_good_rows_are_kept(bad_rows):
     table, expected = bad_rows
     report = check_rows(read_rows(table), str(table), len)
     assert len(report.kept) == 6 and report.rows == 6 + len(expected)
     assert sorted(row.sentence for row in report.kept) == [f"Frase buena {i}" for i in range(6)]
     found = {problem.line: problem.kind for problem in report.problems if problem.kind in DROPPED}
     assert sorted(found.items()) == expected
-    assert set(DROPPED) - set(report.dropped) == {"contradicted", "also in the test"}  # which need a model, a stream
+    assert set(DROPPED) - set(report.dropped) == {"contradicted", "also in the test"}  # these need a model or a stream
     markdown = report.markdown()
     for line, kind in expected:
         assert f"| {line} |" in markdown and kind in markdown
     assert report.as_dict()["dropped"] == dict(report.dropped)
 
 
-def test_what_is_odd_is_noted_and_kept(tmp_path):
+def test_odd_rows_are_noted_and_kept(tmp_path):
     clipped = np.clip(speech(1.0, 1) * 50, -1, 1)
     for name, samples, rate in (("a", speech(), RATE), ("b", clipped, RATE), ("c", speech(seed=2), 8000)):
         soundfile.write(tmp_path / f"{name}.wav", samples, rate)
@@ -108,7 +107,7 @@ def test_what_is_odd_is_noted_and_kept(tmp_path):
     assert set(report.noted) == set(NOTED)
 
 
-def test_hours_are_told_by_speaker(tmp_path):
+def test_hours_are_counted_by_speaker(tmp_path):
     for i in range(3):
         soundfile.write(tmp_path / f"{i}.wav", speech(1.0 + i, i), RATE)
     (tmp_path / "t.csv").write_text("audio,sentence,speaker\n0.wav,Uno,ana\n1.wav,Dos,luis\n2.wav,Tres,ana\n")
@@ -117,7 +116,7 @@ def test_hours_are_told_by_speaker(tmp_path):
     assert facts["seconds"]["longest"] == 3.0
 
 
-def test_a_leak_is_found_by_content_wherever_the_file_lies(tmp_path):
+def test_leaks_are_found_by_the_content_of_the_audio(tmp_path):
     for i in range(3):
         soundfile.write(tmp_path / f"{i}.wav", speech(1.0, i), RATE)
     soundfile.write(tmp_path / "other.flac", soundfile.read(tmp_path / "1.wav", dtype="int16")[0], RATE)
@@ -130,11 +129,16 @@ def test_a_leak_is_found_by_content_wherever_the_file_lies(tmp_path):
     refuse_leaks(train, check_rows(read_rows(tmp_path / "test.csv")[:1], "test", len))
 
 
-def test_what_the_base_model_contradicts_is_dropped_and_counted(tmp_path):
+def test_rows_that_the_base_model_contradicts_are_dropped_and_counted(tmp_path):
     for i in range(2):
         soundfile.write(tmp_path / f"{i}.wav", speech(1.0, i), RATE)
     (tmp_path / "t.csv").write_text("0.wav,Tengo 20 euros\n1.wav,La puerta azul\n")
     report = check_rows(read_rows(tmp_path / "t.csv"), "t", len)
-    report = drop_contradicted(report, ["tengo veinte euros", "algo muy distinto"], normalise)
+    report = drop_contradicted(report, ["tengo veinte euros", "algo muy distinto"], normalize_spanish)
     assert [row.sentence for row in report.kept] == ["Tengo 20 euros"]
     assert report.dropped == {"contradicted": 1} and "algo muy distinto" in report.markdown()
+
+
+def test_table_cells_are_escaped_in_the_markdown_report():
+    lines = markdown_table(("what", "n"), [("a|b\nc", 1)], right=("n",))
+    assert lines == ["| what | n |", "|---|---:|", "| a\\|b c | 1 |"]

@@ -1,4 +1,4 @@
-"""Tables are read however they were written, and split so that nothing is on both sides."""
+"""Tables are read in any common format, and split without leaks."""
 
 import csv
 
@@ -26,7 +26,7 @@ def row(sentence="hola", speaker=None, line=1):
     "\ufeffAudio,Sentence\r\na.wav,Hola\r\nb/b.flac,\"Uno, dos\"\r\n",
     "text|file\nHola|a.wav\nUno, dos|b/b.flac\n",
 ])  # fmt: skip
-def test_any_delimiter_with_or_without_a_header(tmp_path, text):
+def test_tables_with_any_delimiter_and_optional_header(tmp_path, text):
     table = tmp_path / "train.csv"
     table.write_text(text, encoding="utf-8")
     rows = read_rows(table)
@@ -54,13 +54,13 @@ def test_encodings_of_spreadsheets(tmp_path, encoding):
     assert rows[0].sentence == "¿Qué año?"
 
 
-def test_a_lone_quote_swallows_no_rows(tmp_path):
+def test_an_unpaired_quote_swallows_no_rows(tmp_path):
     table = tmp_path / "train.csv"
     table.write_text('a.wav|"Hola, dijo\nb.wav|Sí\nc.wav|No\n')
     assert [row.sentence for row in read_rows(table)] == ['"Hola, dijo', "Sí", "No"]
 
 
-def test_rows_with_other_numbers_of_cells_are_told(tmp_path):
+def test_rows_with_surplus_or_missing_cells_are_marked(tmp_path):
     table = tmp_path / "train.csv"
     table.write_text("audio,sentence\na.wav,Hola, amigo\nb.wav\nc.wav,Sí\n")
     assert [row.cells for row in read_rows(table)] == [1, -1, 0]
@@ -73,21 +73,21 @@ def test_rows_with_other_numbers_of_cells_are_told(tmp_path):
     ("audio,sentence\n", "no rows"),
     ("audio,words\na.wav,Hola\n", "one must be called sentence"),
 ])  # fmt: skip
-def test_what_is_no_table_is_said(tmp_path, text, words):
+def test_invalid_tables_raise(tmp_path, text, words):
     table = tmp_path / "train.csv"
     table.write_text(text)
     with pytest.raises(ValueError, match=words):
         read_rows(table)
 
 
-def test_no_table_is_said(tmp_path):
+def test_a_missing_table_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no table"):
         read_rows(tmp_path / "train.csv")
 
 
 @settings(max_examples=60, deadline=None)
 @given(sentences=st.lists(SENTENCE, min_size=1, max_size=8), delimiter=st.sampled_from(",;|\t"), header=st.booleans())
-def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, sentences, delimiter, header):
+def test_tables_of_the_csv_module_are_read_back(tmp_path_factory, sentences, delimiter, header):
     table = tmp_path_factory.mktemp("csv") / "train.csv"
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter)
@@ -102,7 +102,7 @@ def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, sentences, de
     share=st.floats(0.05, 0.5),
     seed=st.integers(0, 99),
 )
-def test_a_split_parts_speakers_and_loses_no_row(speakers, share, seed):
+def test_a_split_separates_speakers_and_loses_no_row(speakers, share, seed):
     rows = [row(f"frase {i}", speaker, i) for i, speaker in enumerate(speakers)]
     first, second = split(rows, share, seed)
     assert sorted(r.line for r in first + second) == list(range(len(rows)))
@@ -112,19 +112,19 @@ def test_a_split_parts_speakers_and_loses_no_row(speakers, share, seed):
     assert (first, second) == split(rows, share, seed)
 
 
-def test_without_speakers_a_split_parts_sentences():
+def test_without_speakers_a_split_separates_sentences():
     rows = [row(["Sí.", "sí", "No", "Tal vez"][i % 4], line=i) for i in range(40)]
     first, second = split(rows, 0.25, 1)
     assert not {content(r.sentence) for r in first} & {content(r.sentence) for r in second}
 
 
-def test_what_has_one_group_cannot_be_split():
+def test_a_single_group_cannot_be_split():
     with pytest.raises(ValueError, match="say the same"):
         split([row("Hola", line=1), row("hola!", line=2)], 0.1, 0)
 
 
 def test_a_dataset_is_streamed_without_decoding(tmp_path):
-    """A folder of parquet files is what the Hub serves; the audio stays the bytes of its file."""
+    """The Hub serves folders of parquet files; the audio stays encoded."""
     datasets = pytest.importorskip("datasets")
     soundfile.write(tmp_path / "a.flac", np.linspace(-0.5, 0.5, 8000), 16_000)
     audio = {"bytes": (tmp_path / "a.flac").read_bytes(), "path": "a.flac"}
@@ -143,7 +143,7 @@ def test_a_dataset_is_streamed_without_decoding(tmp_path):
         next(stream_rows(f"{tmp_path / 'none'}::train"))
 
 
-def test_names_of_datasets_are_told_from_tables(tmp_path):
+def test_tables_are_distinguished_from_hub_datasets(tmp_path):
     (tmp_path / "table").write_text("")
     assert is_table("train.csv") and is_table(tmp_path / "table") and is_table("DATA.TSV")
     assert not is_table("google/fleurs:es_419:train")

@@ -1,4 +1,4 @@
-"""`python -m finetune`: the commands, their plain errors, and options from YAML."""
+"""The commands of `python -m finetune`, their error messages, and options from YAML."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def test_whisper_trains_from_yaml_and_the_command_line_wins(table, tiny_whisper,
     options = json.loads((tmp_path / "out" / "options.json").read_text())
     assert options["max_steps"] == 1 and options["batch_size"] == 2 and not (tmp_path / "yaml").exists()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["rows"] == {"train": 6, "validation": 0, "test": 2}  # parted by speaker
+    assert report["rows"] == {"train": 6, "validation": 0, "test": 2}  # split by speaker
 
 
 def test_check_prints_and_writes_what_is_wrong(tiny_whisper, tmp_path):

@@ -1,11 +1,11 @@
-"""Errors are counted by hand-made examples, and the interval says "no better" when it should."""
+"""Errors are counted as in hand-made examples, and small improvements are not significant."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data import Row
-from finetune.score import Counts, count_letters, count_words, improvement, interval, score, total
+from finetune.score import Counts, confidence_interval, count_characters, count_words, improvement, score, total
 
 
 def rows(*sentences, **extra):
@@ -25,18 +25,18 @@ def test_words_are_counted(said, heard, expected):
     assert count_words(said, heard) == Counts(*expected)
 
 
-def test_letters_are_counted():
-    assert count_letters("año", "ano") == Counts(1, 0, 0, 3)
-    assert count_letters("", "ab").insertions == 2
+def test_characters_are_counted():
+    assert count_characters("año", "ano") == Counts(1, 0, 0, 3)
+    assert count_characters("", "ab").insertions == 2
 
 
-def test_a_rate_is_of_all_words_and_not_a_mean():
+def test_the_rate_is_of_all_words_and_not_a_mean_of_rates():
     counts = [count_words("uno dos tres cuatro", "uno dos tres cuatro"), count_words("uno", "dos")]
     assert total(counts).rate == 20
     assert Counts(0, 0, 3, 0).rate == 100
 
 
-def test_a_score_has_every_figure_of_a_report():
+def test_a_score_has_every_measure_of_the_report():
     said = rows("Tengo 20 años.", "Está aquí", "Adiós", "Hola", country=["MX", "MX", "CL", "CL"])
     found = score(said, ["tengo veinte años", "esta aqui", "adiós", "ola"], "es")
     assert found["words"] == 7 and found["substitutions"] == 3
@@ -54,7 +54,7 @@ def test_a_score_has_every_figure_of_a_report():
     assert "wer_without_accents" not in score(said, ["a"] * 4, "fr")
 
 
-def test_one_lucky_utterance_is_no_better():
+def test_one_lucky_utterance_is_not_an_improvement():
     before = [count_words("uno dos tres", "uno dos cuatro" if i % 3 else "uno dos tres") for i in range(30)]
     after = list(before)
     after[1] = count_words("uno dos tres", "uno dos tres")
@@ -67,10 +67,10 @@ def test_one_lucky_utterance_is_no_better():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 10)), min_size=1, max_size=30))
-def test_an_interval_holds_the_rate_and_is_fixed(pairs):
+def test_the_interval_is_deterministic_and_within_the_rates_of_the_utterances(pairs):
     counts = [Counts(min(errors, length), 0, 0, length) for errors, length in pairs]
-    low, high = interval(counts)
+    low, high = confidence_interval(counts)
     assert 0 <= low <= high <= 100
-    assert interval(counts) == (low, high)
+    assert confidence_interval(counts) == (low, high)
     rates = [count.rate for count in counts]
     assert min(rates) - 1e-9 <= low and high <= max(rates) + 1e-9

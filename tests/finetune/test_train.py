@@ -1,10 +1,11 @@
-"""Training on tiny real Whispers: the loss is right, a killed run goes on to the same end, and the rest drops in."""
+"""Train tiny real Whispers: the loss is right, killed runs resume to the same result, and the outputs load."""
 
 import csv
 import json
 import math
 import multiprocessing
 import os
+import platform
 import re
 import shutil
 import signal
@@ -22,21 +23,15 @@ from safetensors.torch import load_file
 from test_check_rows import RATE, speech, write_bad_rows
 from transformers import WhisperForConditionalGeneration, pipeline
 
-from finetune.card import base_of
-from finetune.data import load
-from finetune.evaluate import hear_rows
+from finetune.card import describe_base
+from finetune.checkpoints import COMPLETE_MARKER, best_step, last_complete_checkpoint
+from finetune.data import load, read_rows
+from finetune.evaluate import transcribe_rows
+from finetune.lora import LORA_SHARE, add_lora, scale_lora
 from finetune.options import LEARNING_RATES, Options, read_yaml
 from finetune.prepare import prepare
 from finetune.train import push, run, train_whisper
-from finetune.trainer import (
-    LORA_SHARE,
-    WHOLE,
-    explain_out_of_memory,
-    keep_share,
-    last_whole_checkpoint,
-    training_precision,
-    with_lora,
-)
+from finetune.trainer import explain_out_of_memory, training_precision
 from finetune.whisper import load_whisper, locate, transcribe
 
 SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
@@ -83,7 +78,7 @@ def one_step(tables, tiny_whisper, out, batch_size, accumulate, method="full", p
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables, tiny_whisper, tmp_path, method):
+def test_the_loss_and_the_step_do_not_depend_on_the_accumulation(tables, tiny_whisper, tmp_path, method):
     whole = one_step(tables, tiny_whisper, tmp_path / "1", 8, 1, method)
     assert 5 < whole[0][0] < 9  # random weights over about 1800 tokens: log(1800) is 7.5
     for batch_size, accumulate in ((4, 2), (2, 4)):
@@ -94,7 +89,7 @@ def test_the_loss_and_the_step_are_the_same_however_they_are_accumulated(tables,
             torch.testing.assert_close(parts[2][name], tensor, atol=2e-3, rtol=0, msg=name)
 
 
-def test_bfloat16_learns_nearly_the_same_into_float32_weights(tables, tiny_whisper, tmp_path):
+def test_bfloat16_trains_float32_weights_to_nearly_the_same_loss(tables, tiny_whisper, tmp_path):
     exact, rounded = (one_step(tables, tiny_whisper, tmp_path / p, 8, 1, precision=p) for p in ("float32", "bfloat16"))
     assert rounded[0] != exact[0] and rounded[0] == pytest.approx(exact[0], rel=1e-2)
     assert rounded[1] == pytest.approx(exact[1], rel=0.1)
@@ -102,13 +97,13 @@ def test_bfloat16_learns_nearly_the_same_into_float32_weights(tables, tiny_whisp
 
 
 @pytest.mark.parametrize("avx512, amx", [(False, False), (True, False), (False, True)])
-def test_the_precision_is_what_the_cpu_has_units_for(monkeypatch, avx512, amx):
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+def test_automatic_precision_is_what_the_cpu_accelerates(monkeypatch, avx512, amx):
+    assert {"avx512_bf16", "amx_tile"} <= set(torch.cpu.get_capabilities()) or platform.machine() != "x86_64"
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": avx512, "amx_tile": amx})
     assert training_precision("auto", on_gpu=False) == ("bfloat16" if avx512 or amx else "float32")
 
 
-def test_a_precision_is_taken_as_asked_for_or_refused():
+def test_an_explicit_precision_is_used_or_refused():
     assert training_precision("bfloat16", on_gpu=False) == training_precision("bfloat16", on_gpu=True) == "bfloat16"
     with pytest.raises(ValueError, match="--precision float16 needs a GPU"):
         training_precision("float16", on_gpu=False)
@@ -117,28 +112,29 @@ def test_a_precision_is_taken_as_asked_for_or_refused():
 
 
 def test_one_batch_can_be_overfitted(tables, tiny_whisper, tmp_path):
-    """A Whisper of one layer learns which of four sentences goes with which of four tones."""
+    """A one-layer Whisper learns to map four tones to four sentences."""
     table = tmp_path / "four.csv"
     table.write_text("".join(f"{i}.wav,{SENTENCES[i]}\n" for i in range(4)), encoding="utf-8")
     for i in range(4):
-        tone = np.sin(2 * np.pi * 200 * 2.5**i * np.arange(RATE * (4, 2, 5, 3)[i] // 4) / RATE)  # heard by length
+        length = RATE * (4, 2, 5, 3)[i] // 4  # transcription sorts by length, so let it change the order
+        tone = np.sin(2 * np.pi * 200 * 2.5**i * np.arange(length) / RATE)
         soundfile.write(tmp_path / f"{i}.wav", 0.5 * tone, RATE)
     given = Options(
         **options(tables, tiny_whisper, tmp_path / "out", train=str(table), max_steps=220, learning_rate=2e-2,
                   validation_share=0.0, timestamps=0.0, full_windows=0.0, evaluate_every=220)
     )  # fmt: skip
     whisper, processor = load_whisper(tiny_whisper)
-    whisper.generation_config.suppress_tokens = None  # it may only spell a to z
+    whisper.generation_config.suppress_tokens = None  # the tiny one may only write a to z
     sets = prepare(given, whisper, processor, lambda text: None)
     found = losses(run(given, whisper, processor, sets, lambda text: None))
     assert found[-1] < 0.5 < 5 < found[0]
     assert len(set(found)) == len(found)  # never constantly 0, nor anything else
-    assert hear_rows(whisper, processor, sets.train, "es") == [row.sentence for row in sets.train]
+    assert transcribe_rows(whisper, processor, sets.train, "es") == [row.sentence for row in sets.train]
 
 
 @pytest.fixture(scope="module")
 def trained(tables, tiny_whisper, tmp_path_factory):
-    """A whole LoRA training with everything judged and written; gives its folder and its report."""
+    """Run a complete LoRA training with all evaluations and outputs; return its folder and report."""
     out = tmp_path_factory.mktemp("trained") / "mine"
     report = train_whisper(
         **options(tables, tiny_whisper, out, method="lora", learning_rate=1e-2, other=f"{tables}/english.csv:en",
@@ -177,19 +173,19 @@ def test_the_card_has_the_error_rates_where_the_hub_reads_them(trained):
     out, report = trained
     card = ModelCard.load(out / "README.md")
     results = {(one.metric_type, one.metric_name): one.metric_value for one in card.data.eval_results}
-    assert results["wer", "WER, normalised"] == round(report["after"]["test"]["wer"], 2)
-    assert results["cer", "CER, normalised"] == round(report["after"]["test"]["cer"], 2)
+    assert results["wer", "WER, normalized"] == round(report["after"]["test"]["wer"], 2)
+    assert results["cer", "CER, normalized"] == round(report["after"]["test"]["cer"], 2)
     assert card.data.language == "es" and card.data.base_model is None  # a folder has no id on the Hub
     assert card.data.pipeline_tag == "automatic-speech-recognition"
 
 
-def test_a_card_tells_where_the_model_comes_from(tmp_path):
-    assert base_of("openai/whisper-base@abc") == {"base_model": "openai/whisper-base", "license": "apache-2.0"}
-    assert base_of(str(tmp_path)) == {"base_model": None, "license": None}
+def test_the_card_names_the_base_model(tmp_path):
+    assert describe_base("openai/whisper-base@abc") == {"base_model": "openai/whisper-base", "license": "apache-2.0"}
+    assert describe_base(str(tmp_path)) == {"base_model": None, "license": None}
     (tmp_path / "README.md").write_text("---\nlicense: mit\nbase_model: openai/whisper-tiny\n---\n# Mine\n")
-    assert base_of(str(tmp_path)) == {"base_model": "openai/whisper-tiny", "license": "mit"}
+    assert describe_base(str(tmp_path)) == {"base_model": "openai/whisper-tiny", "license": "mit"}
     (tmp_path / "WHISPER.md").write_text("---\nlicense: apache-2.0\nbase_model: openai/whisper-base\n---\n# Base\n")
-    assert base_of(str(tmp_path)) == {"base_model": "openai/whisper-base", "license": "apache-2.0"}
+    assert describe_base(str(tmp_path)) == {"base_model": "openai/whisper-base", "license": "apache-2.0"}
 
 
 def test_a_whisper_goes_by_folder_id_or_size(tmp_path, monkeypatch):
@@ -267,14 +263,14 @@ def test_a_frozen_encoder_stays_and_the_decoder_learns(tables, tiny_whisper, tmp
 
 @pytest.fixture(scope="module")
 def processes():
-    """Starts processes that have everything imported, so that a kill is cheap to try."""
+    """Return a context whose processes start with everything imported, so that kills are cheap to try."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["finetune.train"])
     return context
 
 
-def test_killed_and_resumed_it_ends_as_if_unbroken(tables, tiny_whisper, tmp_path, processes):
-    """Dropout, noise and SpecAugment draw chances at each step, and must draw the same after a kill."""
+def test_a_killed_and_resumed_training_ends_like_an_uninterrupted_one(tables, tiny_whisper, tmp_path, processes):
+    """Dropout, noise and SpecAugment are random at each step, and must be the same after resuming."""
 
     def start(out):
         given = options(tables, tiny_whisper, out, method="lora", learning_rate=1e-2, noise=True, spec_augment=True,
@@ -304,7 +300,7 @@ def test_killed_and_resumed_it_ends_as_if_unbroken(tables, tiny_whisper, tmp_pat
         assert torch.equal(tensor, weights(tmp_path / "whole")[name]), name
 
 
-def test_two_processes_learn_what_one_learns(tables, tiny_whisper, tmp_path):
+def test_two_processes_train_like_one(tables, tiny_whisper, tmp_path):
     common = {"validation_share": 0.25, "max_steps": 3, "learning_rate": 1e-2, "precision": "float32"}
     one = train_whisper(**options(tables, tiny_whisper, tmp_path / "one", **common))
     (tmp_path / "two.yaml").write_text(
@@ -322,7 +318,7 @@ def test_two_processes_learn_what_one_learns(tables, tiny_whisper, tmp_path):
     assert two["transcripts"] == one["transcripts"]
 
 
-def test_stopped_early_and_killed_after_that_it_stops_again(tables, tiny_whisper, tmp_path):
+def test_a_training_resumed_after_early_stopping_stops_again(tables, tiny_whisper, tmp_path):
     given = options(tables, tiny_whisper, tmp_path, max_steps=12, evaluate_every=1, patience=1, learning_rate=1e-9)
     first = train_whisper(**given)
     assert [entry["step"] for entry in first["history"] if "eval_wer" in entry] == [1, 2]
@@ -333,7 +329,7 @@ def test_stopped_early_and_killed_after_that_it_stops_again(tables, tiny_whisper
         assert torch.equal(tensor, before[name]), name
 
 
-def test_of_equally_good_checkpoints_the_later_is_kept(tables, tiny_whisper, tmp_path):
+def test_the_later_of_equally_good_checkpoints_is_best(tables, tiny_whisper, tmp_path):
     train_whisper(**options(tables, tiny_whisper, tmp_path, max_steps=3, evaluate_every=1, learning_rate=1e-9))
     state = json.loads((tmp_path / "checkpoints" / "checkpoint-3" / "trainer_state.json").read_text())
     rates = [entry["eval_wer"] for entry in state["log_history"] if "eval_wer" in entry]
@@ -341,7 +337,7 @@ def test_of_equally_good_checkpoints_the_later_is_kept(tables, tiny_whisper, tmp
     assert state["best_model_checkpoint"].endswith("checkpoint-3")
 
 
-def test_the_last_checkpoint_within_a_standard_error_of_the_lowest_rate_is_kept(
+def test_the_last_checkpoint_within_a_standard_error_of_the_lowest_rate_is_best_and_kept(
     tables, tiny_whisper, tmp_path, monkeypatch
 ):
     given = Options(**options(tables, tiny_whisper, tmp_path, max_steps=5, evaluate_every=1, validation_share=0.9))
@@ -351,11 +347,11 @@ def test_the_last_checkpoint_within_a_standard_error_of_the_lowest_rate_is_kept(
     assert rows > 8
     wrong = iter([rows, 5, 4, 5, rows])
 
-    def hear(whisper, processor, asked, *_, **__):
-        right = asked[next(wrong) :]
-        return [row.sentence if row in right else "mal" for row in asked]
+    def transcribe_with_errors(whisper, processor, validation, *_, **__):
+        right = validation[next(wrong) :]
+        return [row.sentence if row in right else "mal" for row in validation]
 
-    monkeypatch.setattr("finetune.train.hear_rows", hear)
+    monkeypatch.setattr("finetune.train.transcribe_rows", transcribe_with_errors)
     history = run(given, whisper, processor, sets, lambda text: None)
     rates = {entry["step"]: entry["eval_wer"] for entry in history if "eval_wer" in entry}
     assert rates[3] < rates[4] == rates[2] < rates[5] == rates[1]
@@ -364,18 +360,31 @@ def test_the_last_checkpoint_within_a_standard_error_of_the_lowest_rate_is_kept(
     assert (tmp_path / "checkpoints" / "checkpoint-4").is_dir()
 
 
-def test_a_checkpoint_that_was_not_finished_is_not_resumed(tmp_path):
+@pytest.mark.parametrize("rates, errors, expected", [
+    ([50, 40, 41, 43], [1, 2, 1, 1], 3),
+    ([50, 40, 41, 38, 43], [1, 2, 1, 2, 1], 4),
+    ([40, 40], [0, 0], 2),
+    ([40, 41], [0, 9], 1),
+])  # fmt: skip
+def test_the_best_step_is_the_last_within_one_standard_error(rates, errors, expected):
+    history = [{"loss": 1.0, "step": 1}]
+    for step, (rate, error) in enumerate(zip(rates, errors, strict=True), 1):
+        history.append({"eval_wer": rate, "eval_wer_error": error, "step": step})
+    assert best_step(history) == expected
+
+
+def test_an_incomplete_checkpoint_is_not_resumed(tmp_path):
     for step in (9, 10, 11):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "model.safetensors").touch()
     for step in (9, 10):
-        (tmp_path / f"checkpoint-{step}" / WHOLE).touch()
-    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+        (tmp_path / f"checkpoint-{step}" / COMPLETE_MARKER).touch()
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
     assert not (tmp_path / "checkpoint-11").exists()
-    assert last_whole_checkpoint(tmp_path / "nothing") is None
+    assert last_complete_checkpoint(tmp_path / "nothing") is None
 
 
-def test_shards_train_like_the_audio(tables, tiny_whisper, tmp_path):
+def test_training_on_shards_equals_training_on_audio(tables, tiny_whisper, tmp_path):
     reports = [
         train_whisper(**options(tables, tiny_whisper, tmp_path / name, preprocess=preprocess, max_steps=3))
         for name, preprocess in (("audio", 0), ("shards", 5))
@@ -402,7 +411,7 @@ def test_a_streamed_dataset_trains_and_its_bad_rows_are_counted(tables, tiny_whi
         train_whisper(**{**given, "max_steps": None, "out": str(tmp_path / "other")})
 
 
-def test_bad_rows_are_counted_and_training_goes_on_with_the_rest(tables, tiny_whisper, tmp_path):
+def test_bad_rows_are_reported_and_the_others_train(tables, tiny_whisper, tmp_path):
     (tmp_path / "bad").mkdir()
     table, expected = write_bad_rows(tmp_path / "bad")
     given = options(tables, tiny_whisper, tmp_path / "out", train=str(table), max_steps=1, validation_share=0.2)
@@ -424,7 +433,7 @@ def test_bad_rows_are_counted_and_training_goes_on_with_the_rest(tables, tiny_wh
     ({"other": "english.csv"}, "valid is a CSV and its language"),
     ({"batch_size": 0}, "--batch-size is 0"),
 ])  # fmt: skip
-def test_what_cannot_be_trained_is_said_and_leaves_no_model(tables, tiny_whisper, tiny_chat, tmp_path, changed, words):
+def test_invalid_trainings_raise_and_leave_no_model(tables, tiny_whisper, tiny_chat, tmp_path, changed, words):
     changed = {name: str(tiny_chat) if value == "tiny_chat" else value for name, value in changed.items()}
     changed |= {"test": str(tables / "train.csv")} if changed.get("test") == "train" else {}
     with pytest.raises((ValueError, OSError), match=words):
@@ -432,7 +441,7 @@ def test_what_cannot_be_trained_is_said_and_leaves_no_model(tables, tiny_whisper
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_a_training_is_not_overwritten_nor_resumed_with_other_options(trained, tables, tiny_whisper):
+def test_a_training_is_neither_overwritten_nor_resumed_with_other_options(trained, tables, tiny_whisper):
     out, _ = trained
     with pytest.raises(ValueError, match="holds a training already"):
         train_whisper(**options(tables, tiny_whisper, out))
@@ -452,7 +461,7 @@ def test_out_of_memory_names_the_options_to_change():
             torch.ones(2, 3) @ torch.ones(2, 3)
 
 
-def test_a_push_without_a_hub_keeps_the_model_and_says_how_to_push_it(trained, monkeypatch):
+def test_a_failed_push_keeps_the_model_and_explains_how_to_push_it(trained, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(OSError, match="(?s)could not push .* hf upload me/mine"):
         push(trained[0], "me/mine")
@@ -482,9 +491,9 @@ def test_the_learning_rate_suits_the_size_and_the_method(tiny_whisper):
     assert Options(train="a.csv").share_of_full_windows() == 0.03
     assert Options(train="a.csv", method="lora").share_of_full_windows() == 0
     assert Options(train="a.csv", method="lora", full_windows=0.2).share_of_full_windows() == 0.2
-    learner = with_lora(load_whisper(tiny_whisper)[0], Options(train="a.csv", method="lora", lora_rank=2))
-    trainable = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
-    assert 0 < trainable < sum(parameter.numel() for parameter in learner.parameters()) / 5
+    model = add_lora(load_whisper(tiny_whisper)[0], Options(train="a.csv", method="lora", lora_rank=2))
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert 0 < trainable < sum(parameter.numel() for parameter in model.parameters()) / 5
 
 
 def _exit_with_whether_voice_qa_is_imported():
@@ -500,21 +509,19 @@ def test_finetune_and_the_voice_qa_pipeline_do_not_import_each_other(processes):
         assert not re.search(r"^\s*(from|import) finetune", file.read_text(encoding="utf-8"), re.MULTILINE), file
 
 
-def test_rows_sound_as_they_were_written(tables):
-    from finetune.data import read_rows
-
+def test_the_audio_of_a_row_is_decoded(tables):
     row = read_rows(tables / "train.csv")[0]
     assert math.isclose(len(load(row)) / RATE, 1.0)
 
 
-def test_of_what_lora_learned_a_share_is_merged(tiny_whisper):
+def test_a_share_of_the_lora_update_is_merged(tiny_whisper):
     whisper = load_whisper(tiny_whisper)[0]
     before = whisper.model.decoder.layers[0].fc1.weight.detach().clone()
-    learner = with_lora(whisper, Options(train="a.csv", method="lora", lora_rank=2, lora_alpha=2))
-    matrices = dict(learner.named_parameters())
+    model = add_lora(whisper, Options(train="a.csv", method="lora", lora_rank=2, lora_alpha=2))
+    matrices = dict(model.named_parameters())
     a, b = (next(m for name, m in matrices.items() if f"decoder.layers.0.fc1.lora_{side}" in name) for side in "AB")
     torch.nn.init.ones_(b)
     learned = (b @ a).detach().clone()
-    keep_share(learner)
-    after = learner.merge_and_unload().model.decoder.layers[0].fc1.weight
+    scale_lora(model)
+    after = model.merge_and_unload().model.decoder.layers[0].fc1.weight
     torch.testing.assert_close(after, before + LORA_SHARE * learned)

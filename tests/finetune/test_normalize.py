@@ -1,10 +1,12 @@
-"""Spanish is normalised to what is said, and "año" stays "año"."""
+"""Spanish text is normalized to the words that are said, and "año" stays "año"."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.normalise import normalise, normaliser, strip_accents
+import finetune
+from finetune.normalize import normalize_spanish, normalizer, strip_accents
+from hfpipe.pipeline.text_speakable import speakable
 
 TABLE = [
     # letters and punctuation
@@ -25,7 +27,7 @@ TABLE = [
     ("007", "cero cero siete"),
     ("5512345678", "cinco cinco uno dos tres cuatro cinco seis siete ocho"),
     ("covid19", "covid diecinueve"),
-    # gender, which digits don't show
+    # gender, which digits don't have
     ("veintiún años", "veintiuno años"),
     ("21 años", "veintiuno años"),
     ("treinta y una casas", "treinta y uno casas"),
@@ -74,32 +76,44 @@ TABLE = [
 
 
 @pytest.mark.parametrize("written, said", TABLE)
-def test_the_table(written, said):
-    assert normalise(written) == said
+def test_written_forms_become_words(written, said):
+    assert normalize_spanish(written) == said
 
 
-def test_accents_can_be_forgiven_but_never_the_tilde_of_an_n():
-    assert normalise("Está el año, pingüino: canción", accents=False) == "esta el año pinguino cancion"
+def test_accents_can_be_ignored_but_never_the_tilde_of_an_n():
+    assert normalize_spanish("Está el año, pingüino: canción", accents=False) == "esta el año pinguino cancion"
     assert strip_accents("áéíóúüñÑ") == "aeiouuñÑ"
 
 
 @given(st.text(max_size=60))
-def test_any_text_becomes_words_and_stays_as_it_is(text):
-    once = normalise(text)
-    assert once == normalise(once)
+def test_normalization_is_idempotent_and_leaves_no_punctuation(text):
+    once = normalize_spanish(text)
+    assert once == normalize_spanish(once)
     assert once == " ".join(once.split())
     assert not any(character.isdecimal() or character in ".,;:!?¿¡€$%" for character in once)
 
 
 @given(st.integers(0, 999_999_999))
 def test_a_number_is_the_same_words_however_its_thousands_are_grouped(number):
-    plain = normalise(str(number))
-    assert normalise(f"{number:,}".replace(",", ".")) == plain
-    assert normalise(f"{number:,}".replace(",", "\u202f")) == plain
-    assert normalise(plain) == plain
+    plain = normalize_spanish(str(number))
+    assert normalize_spanish(f"{number:,}".replace(",", ".")) == plain
+    assert normalize_spanish(f"{number:,}".replace(",", "\u202f")) == plain
+    assert normalize_spanish(plain) == plain
 
 
-def test_other_languages_have_whispers_own():
-    assert normaliser("en")("It's twenty-five, Mr. Smith!") == "it is 25 mister smith"
-    assert normaliser("fr")("Ça va ?") == "ça va "
-    assert normaliser("es") is normalise
+def test_other_languages_use_whispers_normalizers():
+    assert normalizer("en")("It's twenty-five, Mr. Smith!") == "it is 25 mister smith"
+    assert normalizer("fr")("Ça va ?") == "ça va "
+    assert normalizer("es") is normalize_spanish
+
+
+@pytest.mark.parametrize("text", [
+    "El Sr. Ruiz y la Sra. Paz", "Uds. pueden venir", "Ud. puede venir", "la Dra. Gil, de EE. UU.", "la pág. 5",
+    "peras, uvas, etc.", "un p. ej. corto", "el núm. 3", "tel. 5512345678",
+])  # fmt: skip
+def test_abbreviations_are_read_as_the_voice_reads_them(text):
+    assert normalize_spanish(speakable(text)) == normalize_spanish(text)
+
+
+def test_the_public_function_is_not_hidden_by_its_module():
+    assert finetune.normalize_spanish("1.500 €") == "mil quinientos euros"
