@@ -31,7 +31,7 @@ from .tts_xtts_checkpoint import (
     write_weights,
 )
 from .tts_xtts_gpt import Decoder, Sampling
-from .tts_xtts_license import LICENCE_URL
+from .tts_xtts_license import LICENSE_URL
 from .tts_xtts_vocoder import Stream, Vocoder
 
 CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
@@ -117,7 +117,7 @@ class XTTS:
         """
         if self._source is not None and self._source.startswith(f"{XTTS_ID}@"):
             raise ValueError(
-                f"the weights of {XTTS_ID} stay where they are: their licence, {LICENCE_URL}, goes with them. "
+                f"the weights of {XTTS_ID} stay where they are: their licence, {LICENSE_URL}, goes with them. "
                 f'Keep the reference "{self._source}" instead of a copy; weights loaded from a folder are written.'
             )
         folder = Path(folder)
