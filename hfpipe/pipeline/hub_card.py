@@ -227,8 +227,8 @@ def _read_json(file: Path) -> dict:
 TEXT = """{begin}
 # {name}
 
-A speech-to-speech voice assistant as a transformers pipeline: Whisper transcribes a spoken question, a local LLM answers
-it, and a text-to-speech model speaks the answer.
+A speech-to-speech voice assistant as a transformers pipeline: Whisper transcribes a spoken question, a local LLM
+answers it, and a text-to-speech model speaks the answer.
 
 ## Use
 

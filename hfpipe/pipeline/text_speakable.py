@@ -24,11 +24,12 @@ from .text_numerals import (
 
 LANGUAGES = ("es", "en")  # with numbers and symbols written out here; for others this is left to the TTS model
 
-ABBREVIATIONS = {
+ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless of case
     "es": {
         r"sr\.": "señor", r"sra\.": "señora", r"sres\.": "señores", r"srta\.": "señorita", r"dr\.": "doctor",
         r"dra\.": "doctora", r"prof\.": "profesor", r"profa\.": "profesora", r"lic\.": "licenciado",
-        r"ing\.": "ingeniero", r"uds?\.": "usted", r"etc\.": "etcétera", r"ee\. ?uu\.": "Estados Unidos",
+        r"ing\.": "ingeniero", r"ud\.": "usted", r"uds\.": "ustedes", r"etc\.": "etcétera",
+        r"ee\. ?uu\.": "Estados Unidos",
         r"p\. ?ej\.": "por ejemplo", r"pág\.": "página", r"págs\.": "páginas", r"cap\.": "capítulo",
         r"art\.": "artículo", r"núm\.": "número", r"n\.? ?[º°](?= ?\d)": "número", r"tel\.": "teléfono",
         r"avda?\.": "avenida", r"a\. ?c\.": "antes de Cristo", r"d\. ?c\.": "después de Cristo",
