@@ -18,8 +18,8 @@ class FourierConv1d(nn.Module):
 
     It uses the overlap-save method (Oppenheim and Schafer, Discrete-Time Signal Processing, §8.7): the circular
     wrap-around of a block only affects samples that are discarded. The frequencies are shifted by half a DFT bin, so
-    that every bin is complex and none needs a special case. Complex products are written as four real ones, so
-    that each bin is a single real matrix product. The output differs from `Conv1d` by rounding only, about 1e-6.
+    that every bin is complex and none needs a special case. A complex product is written as four real ones, so that
+    each bin is a single real matrix product. The output differs from `Conv1d` by rounding only, about 1e-6.
 
     Args:
         conv: a convolution with stride 1, zero padding, one group and an odd kernel size, of any dilation.
@@ -40,10 +40,10 @@ class FourierConv1d(nn.Module):
             torch.einsum("oik,fk->foi", weight, wave)
             for wave in waves[:, : self.taps].view(-1, 2, self.taps).unbind(1)
         )  # of the complex conjugate, since `Conv1d` is a cross-correlation
-        products = torch.cat([torch.cat([real, imaginary], 2), torch.cat([-imaginary, real], 2)], 1)
-        self.register_buffer("there", waves)
-        self.register_buffer("products", products)
-        self.register_buffer("back", (waves[:, : self.kept].t() * 2 / block).contiguous())
+        kernel = torch.cat([torch.cat([real, imaginary], 2), torch.cat([-imaginary, real], 2)], 1)
+        self.register_buffer("dft", waves)
+        self.register_buffer("kernel", kernel)
+        self.register_buffer("inverse_dft", (waves[:, : self.kept].t() * 2 / block).contiguous())
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach()[None, :, None])
 
     def forward(self, sound: torch.Tensor) -> torch.Tensor:
@@ -54,8 +54,8 @@ class FourierConv1d(nn.Module):
         sound = F.pad(sound[0], (before, padded - length - before))
         strides = dilation, padded, dilation * self.kept, 1
         parts = sound.as_strided((self.block, self.inputs, blocks, dilation), strides).reshape(self.block, -1)
-        spectra = (self.there @ parts).view(self.block // 2, 2 * self.inputs, -1)
-        parts = self.back @ torch.bmm(self.products, spectra).view(self.block, -1)
+        spectra = (self.dft @ parts).view(self.block // 2, 2 * self.inputs, -1)
+        parts = self.inverse_dft @ torch.bmm(self.kernel, spectra).view(self.block, -1)
         result = parts.view(self.kept, self.outputs, blocks, dilation).permute(1, 2, 0, 3)
         result = result.reshape(1, self.outputs, -1)[..., :length]
         return result if self.bias is None else result + self.bias

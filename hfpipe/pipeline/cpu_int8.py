@@ -1,4 +1,4 @@
-"""Linear layers with int8 weights and float32 activations (weight-only quantization) on the CPU."""
+"""Weight-only int8 quantization of linear layers on a CPU: the activations stay in float32."""
 
 import threading
 
@@ -13,8 +13,8 @@ TINY = np.finfo(np.float32).tiny
 LARGEST = 127  # magnitude of a quantized weight; the quantization is symmetric
 OUTPUTS = 4  # outputs per tile, for two input rows at a time; this many accumulators fit into the registers
 # Allow reassociation, without which sums aren't vectorized, but keep the semantics of NaN and infinity.
-LOOSE = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
-_sharing = threading.Lock()  # not every threading layer of numba may be used by two threads at the same time
+NUMBA_OPTIONS = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
+_numba_lock = threading.Lock()  # not every threading layer of numba may be used by two threads at the same time
 
 
 def compiled(**options):
@@ -22,17 +22,17 @@ def compiled(**options):
 
     def decorate(function):
         try:
-            return numba.njit(cache=True, **LOOSE, **options)(function)
+            return numba.njit(cache=True, **NUMBA_OPTIONS, **options)(function)
         except RuntimeError:  # no writable folder for the cache
-            return numba.njit(**LOOSE, **options)(function)
+            return numba.njit(**NUMBA_OPTIONS, **options)(function)
 
     return decorate
 
 
-def share(function, *arguments) -> None:
+def run_parallel(function, *arguments) -> None:
     """Call a function compiled with `parallel=True` on as many threads as torch uses, passed as the last argument."""
     threads = torch.get_num_threads()
-    with _sharing:
+    with _numba_lock:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         function(*arguments, threads)
 
@@ -68,7 +68,7 @@ class Int8Linear(nn.Module):
         if torch.get_num_threads() == 1:
             _multiply(*arrays, 0, len(self._scales))
         else:
-            share(_multiply_shared, *arrays)
+            run_parallel(_multiply_shared, *arrays)
 
 
 def round_weights(layer: nn.Linear | Conv1D) -> tuple[np.ndarray, np.ndarray]:
@@ -77,25 +77,25 @@ def round_weights(layer: nn.Linear | Conv1D) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         The quantized weights, int8 of shape (out_features, in_features), and the scales, float32 (out_features,).
     """
-    weight, is_turned = layer.weight.detach().float().contiguous(), isinstance(layer, Conv1D)
-    scales = np.full(weight.shape[1 if is_turned else 0], TINY, np.float32)
+    weight, is_transposed = layer.weight.detach().float().contiguous(), isinstance(layer, Conv1D)
+    scales = np.full(weight.shape[1 if is_transposed else 0], TINY, np.float32)
     rounded = torch.empty(weight.shape, dtype=torch.int8)
-    _round(weight.numpy(), is_turned, scales, rounded.numpy())
-    return (rounded.t().contiguous() if is_turned else rounded).numpy(), scales
+    _round(weight.numpy(), is_transposed, scales, rounded.numpy())
+    return (rounded.t().contiguous() if is_transposed else rounded).numpy(), scales
 
 
 @compiled()
-def _round(weights, is_turned, scales, rounded):
-    """Quantize weights (outputs, inputs), or (inputs, outputs) if `is_turned`; compute the scales in place."""
+def _round(weights, is_transposed, scales, rounded):
+    """Quantize weights (outputs, inputs), or (inputs, outputs) if `is_transposed`; compute the scales in place."""
     rows, columns = weights.shape
     for i in range(rows):
         for j in range(columns):
-            k = j if is_turned else i
+            k = j if is_transposed else i
             scales[k] = max(scales[k], abs(weights[i, j]) / np.float32(LARGEST))
     factors = 1 / scales
     for i in range(rows):
         for j in range(columns):
-            rounded[i, j] = np.int8(np.rint(weights[i, j] * (factors[j] if is_turned else factors[i])))
+            rounded[i, j] = np.int8(np.rint(weights[i, j] * (factors[j] if is_transposed else factors[i])))
 
 
 @compiled()
@@ -120,13 +120,13 @@ def _multiply(weights, scales, bias, rows, outputs, first, last):
                 b += weight * y[j]
             outputs[0, i], outputs[1, i] = a * scales[i] + bias[i], b * scales[i] + bias[i]
         return
-    wide, sums = np.zeros((OUTPUTS, width), np.float32), np.empty((2, OUTPUTS), np.float32)
-    w0, w1, w2, w3 = wide[0], wide[1], wide[2], wide[3]
+    tile_weights, sums = np.zeros((OUTPUTS, width), np.float32), np.empty((2, OUTPUTS), np.float32)
+    w0, w1, w2, w3 = tile_weights[0], tile_weights[1], tile_weights[2], tile_weights[3]
     for i in range(first, last, OUTPUTS):
-        together = min(OUTPUTS, last - i)
-        for k in range(together):
+        tile = min(OUTPUTS, last - i)
+        for k in range(tile):
             for j in range(width):
-                wide[k, j] = np.float32(weights[i + k, j])
+                tile_weights[k, j] = np.float32(weights[i + k, j])
         for r in range(0, count, 2):
             x, y = rows[r], rows[min(r + 1, count - 1)]
             a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
@@ -142,7 +142,7 @@ def _multiply(weights, scales, bias, rows, outputs, first, last):
             sums[0, 0], sums[0, 1], sums[0, 2], sums[0, 3] = a0, a1, a2, a3
             sums[1, 0], sums[1, 1], sums[1, 2], sums[1, 3] = b0, b1, b2, b3
             for s in range(min(2, count - r)):
-                for k in range(together):
+                for k in range(tile):
                     outputs[r + s, i + k] = sums[s, k] * scales[i + k] + bias[i + k]
 
 
