@@ -29,7 +29,7 @@ import torch
 from transformers import pipeline
 from transformers.utils import logging
 
-from hfpipe.offline.repo import WHISPER, WHISPER_CONFIG, WHISPER_TOKENIZER, read_source
+from hfpipe.offline.sources import WHISPER, WHISPER_CONFIG, WHISPER_TOKENIZER, read_source
 from hfpipe.pipeline.asr_whisper import prepare_whisper, transcribe
 from hfpipe.pipeline.audio import SAMPLING_RATE
 

@@ -1,11 +1,8 @@
 """What is computed once is kept on disk, and a disk that can't keep it is done without."""
 
-import contextlib
-import resource
-import signal
-
 import pytest
 import torch
+from full_disk import full_disk
 
 from hfpipe.pipeline.hub_cache import cache_folder, kept_on_disk
 
@@ -16,19 +13,6 @@ TENSOR = torch.arange(10_000, dtype=torch.float32)
 def cache(tmp_path, monkeypatch):
     """An empty cache."""
     monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path / "cache"))
-
-
-@contextlib.contextmanager
-def full_disk():
-    """Let no file grow beyond 1 kB."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_tensors_are_computed_once_and_again_when_damaged():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from hfpipe.pipeline import cpu_fourier as fourier
 from hfpipe.pipeline import tts_xtts_gpt as xtts_gpt
 from hfpipe.pipeline.cpu_precision import resolve_precision
 from hfpipe.pipeline.tts_xtts import XTTS
-from hfpipe.pipeline.tts_xtts_checkpoint import WEIGHTS, quietly
+from hfpipe.pipeline.tts_xtts_checkpoint import WEIGHTS, quietly, read_model
 from hfpipe.pipeline.tts_xtts_gpt import Decoder, Sampling, sample_tokens
 from hfpipe.pipeline.tts_xtts_vocoder import REACH, Stream, Vocoder
 
@@ -260,6 +261,16 @@ def test_the_first_load_writes_safetensors_for_the_next(tiny_xtts, tmp_path):
     np.testing.assert_array_equal(spoken(second), spoken(first))
     state = second.model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in first.model.state_dict().items())
+
+
+def test_weights_that_a_full_disk_cannot_hold_are_read_from_the_pickle(tiny_xtts, tmp_path):
+    for file in tiny_xtts.iterdir():
+        if file.name != WEIGHTS:
+            (tmp_path / file.name).symlink_to(file)
+    before = sorted(file.name for file in tmp_path.iterdir())
+    with full_disk():
+        assert len(read_model(tmp_path).state_dict()) > 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
 
 
 def spoken(xtts):
