@@ -43,5 +43,7 @@ def _voice_encoder():
             warnings.simplefilter("ignore")  # resemblyzer imports deprecated names of scipy and setuptools
             from resemblyzer import VoiceEncoder
     except ImportError as error:
-        raise ImportError("comparing voices needs resemblyzer: pip install 'hfpipe[offline]'") from error
+        raise ImportError(
+            "comparing voices needs resemblyzer: pip install 'hfpipe[lab]' (or 'hfpipe[offline]')"
+        ) from error
     return VoiceEncoder("cpu", verbose=False)
