@@ -1,4 +1,4 @@
-"""Times and voices are drawn, and played, in a notebook's page."""
+"""Timings and recordings are plotted, and recordings and streams played, in a notebook."""
 
 import io
 import re

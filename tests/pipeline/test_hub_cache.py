@@ -1,4 +1,4 @@
-"""What is computed once is kept on disk, and a disk that can't keep it is done without."""
+"""Tensors are cached on disk, and computed again without a working cache."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is written is said as a Spanish reader would say it: no digits, no signs, no Markdown, no emoji."""
+"""Text is normalized to what a Spanish reader would say: no digits, symbols, Markdown or emoji."""
 
 import unicodedata
 
