@@ -258,7 +258,7 @@ def test_the_card_says_what_the_repo_holds(hub, make, tmp_path, tiny_chat):
         assert [(result.metric_type, result.metric_value) for result in data.eval_results] == [("wer", 8.7)]
         commit = hub.repos["org/llm"].find("main").id
         assert f'model="{name}", trust_remote_code=True' in text and f"`{commit}`" in text and "| 8.7 |" in text
-        assert "only if its speaker agreed" in text and str(tmp_path) not in text
+        assert "with the consent of its speaker" in text and str(tmp_path) not in text
         compile(text.split("```python\n")[1].split("```")[0], "card", "exec")
 
 

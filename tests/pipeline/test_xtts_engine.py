@@ -145,7 +145,7 @@ def test_sound_in_windows_is_the_sound_at_once(xtts, vocoder, data, steps, speed
     generator = torch.Generator().manual_seed(steps)
     latents = torch.randn(steps, vocoder.generator.conv_pre.in_channels, generator=generator)
     embedding = voice_of(xtts, "Luis")[1]
-    cuts = sorted(data.sample_tokens(st.sets(st.integers(1, steps), max_size=4)) - {steps})
+    cuts = sorted(data.draw(st.sets(st.integers(1, steps), max_size=4)) - {steps})
     stream = Stream(vocoder, embedding, speed)
     pieces = [stream.push(part, is_last=False) for part in latents.tensor_split(cuts)[:-1]]
     pieces.append(stream.push(latents.tensor_split(cuts)[-1], is_last=True))
