@@ -1,8 +1,8 @@
-"""Time hearing against faster-whisper and the stock pipeline: python benchmarks/asr.py --data DIR [--json FILE]
+"""Benchmark speech recognition against faster-whisper and transformers: python benchmarks/asr.py --data DIR
 
-All hear the same Whisper base, the offline repo's, from an array of samples to the text: log-mel, encoder, greedy or
-beam search, and the text. The clips are real speech, with silence of half a second between those that are joined to
-longer ones. Faster-whisper writes no timestamps either; its other options are its defaults.
+All systems run the Whisper base of the offline repo, from an array of samples to text: log-mel spectrogram, encoder,
+greedy or beam search, and detokenization. The clips are real speech; longer ones are concatenations with half a second
+of silence in between. faster-whisper runs without timestamps, and otherwise with its default options.
 """
 
 import argparse
@@ -22,22 +22,22 @@ import soundfile
 from measure import Row, interleaved, median, report
 from rich.progress import track
 
-import hfpipe  # before torch: it lets torch's waiting threads sleep
+import hfpipe  # before torch, so that its idle threads sleep instead of spinning
 
 # isort: split
 import torch
 from transformers import pipeline
 from transformers.utils import logging
 
-from hfpipe.offline.repo import WHISPER, WHISPER_CONFIG, WHISPER_TOKENIZER, read_source
+from hfpipe.offline.sources import WHISPER, WHISPER_CONFIG, WHISPER_TOKENIZER, read_source
 from hfpipe.pipeline.asr_whisper import prepare_whisper, transcribe
 from hfpipe.pipeline.audio import SAMPLING_RATE
 
 LANGUAGE = "es"
 LENGTHS = (2, 5, 10, 20, 30)  # seconds
-TOLERANCE = 0.1  # of the length, below it
-PAUSE = 0.5  # seconds between clips that are joined
-VOCABULARY = WHISPER_CONFIG._replace(  # which CTranslate2 asks for
+TOLERANCE = 0.1  # clips may be this much shorter, as a fraction of the length
+PAUSE = 0.5  # seconds of silence between concatenated clips
+VOCABULARY = WHISPER_CONFIG._replace(  # required by CTranslate2
     path="data/vocabulary.txt",
     sha256="34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
 )
@@ -48,7 +48,7 @@ Hear = Callable[[np.ndarray], str]
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """Reads the recordings that es_mx.py wrote, and what is said in each; the held-out ones come first."""
+    """Load the recordings written by es_mx.py with their transcripts, the test set first."""
     clips = []
     for name in ("test.csv", "train.csv"):
         with (folder / name).open(encoding="utf-8", newline="") as file:
@@ -58,7 +58,7 @@ def read_clips(folder: Path) -> list[Clip]:
 
 
 def of_length(clips: list[Clip], seconds: float, number: int) -> list[Clip]:
-    """Gives the first clips of about a length, and where they are too few joins of clips that make it up."""
+    """Return the first clips of about a duration, supplemented by concatenations of shorter clips."""
     found, audio, sentences = [], np.zeros(0, np.float32), []
     pause = np.zeros(int(PAUSE * SAMPLING_RATE), np.float32)
     shortest, longest = (int(share * seconds * SAMPLING_RATE) for share in (1 - TOLERANCE, 1))
@@ -77,12 +77,12 @@ def of_length(clips: list[Clip], seconds: float, number: int) -> list[Clip]:
 
 
 def our_ear(precision: str) -> Hear:
-    """Gives a call that hears as the voice pipeline does."""
+    """Return a function that transcribes as the voice-qa pipeline does."""
     asr = pipeline("automatic-speech-recognition", model=hfpipe.offline_repo(), device="cpu")
     prepare_whisper(asr.model, precision)
 
     def hear(audio: np.ndarray) -> str:
-        with contextlib.suppress(ValueError):  # no word was understood
+        with contextlib.suppress(ValueError):  # no speech was recognized
             return transcribe(asr, [audio], LANGUAGE)[0][0]
         return ""
 
@@ -90,14 +90,14 @@ def our_ear(precision: str) -> Hear:
 
 
 def stock_ear() -> Hear:
-    """Gives a call that hears with the plain stock pipeline, greedily, in windows of 30 s."""
+    """Return a function that transcribes with transformers' pipeline, by greedy search in windows of 30 s."""
     asr = pipeline("automatic-speech-recognition", model=hfpipe.offline_repo(), device="cpu", dtype=torch.float32)
     options = {"task": "transcribe", "language": LANGUAGE, "num_beams": 1}
     return lambda audio: asr(audio.copy(), generate_kwargs=options)["text"]
 
 
 def faster_whisper_ears(threads: int) -> dict[str, Hear]:
-    """Gives calls that hear with faster-whisper, on the CTranslate2 weights that the offline repo is made from."""
+    """Return functions that transcribe with faster-whisper, on the source weights of the offline repo."""
     from faster_whisper import WhisperModel
 
     with tempfile.TemporaryDirectory() as folder:
@@ -118,21 +118,21 @@ def faster_whisper_ears(threads: int) -> dict[str, Hear]:
 
 
 def plain(text: str) -> str:
-    """Reduces a text to lower-case words without punctuation and accents: the transcripts have few of either."""
+    """Lowercase a text and remove punctuation and accents, which the reference transcripts rarely have."""
     letters = unicodedata.normalize("NFD", text.lower())
     letters = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
     return " ".join(re.findall(r"\w+", letters))
 
 
 def error_rate(hear: Hear, clips: list[Clip], what: str = "") -> float:
-    """Gives the share of words, in percent, that a call gets wrong."""
+    """Return the word error rate of a transcription function in percent."""
     clips = track(clips, description=what) if what else clips
     said, heard = zip(*[(plain(sentence), plain(hear(audio))) for audio, sentence in clips], strict=True)
     return 100 * jiwer.wer(list(said), list(heard))
 
 
 def length_rows(ears: dict[str, Hear], clips: list[Clip], seconds: int, repeats: int) -> list[Row]:
-    """Times all on the same clips of about a length, and counts the words that they get wrong."""
+    """Measure the time and word error rate of all systems on the same clips of about a duration."""
     spent = {name: [] for name in ears}
     for audio, _ in clips:
         calls = {name: functools.partial(hear, audio) for name, hear in ears.items()}
@@ -146,15 +146,18 @@ def length_rows(ears: dict[str, Hear], clips: list[Clip], seconds: int, repeats:
 
 
 def main() -> None:
-    """Times all lengths, counts words where asked, prints and writes what came out."""
+    """Run the benchmark, and print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the folder that benchmarks/es_mx.py wrote")
-    parser.add_argument("--json", type=Path, help="where the rows go; a picture goes beside it")
+    parser.add_argument("--data", type=Path, required=True, help="folder written by benchmarks/es_mx.py")
+    parser.add_argument("--json", type=Path, help="output file for the rows; a chart is written next to it")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=6, help="of each length")
+    parser.add_argument("--clips", type=int, default=6, help="number of clips of each length")
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS, help="in seconds")
     parser.add_argument(
-        "--wer", type=int, default=0, help="on so many clips, compare the words with the stock pipeline's"
+        "--wer",
+        type=int,
+        default=0,
+        help="number of clips on which to compare word error rates with the stock pipeline",
     )
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

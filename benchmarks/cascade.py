@@ -1,9 +1,9 @@
-"""Time a spoken answer here against the plain sequence of stock parts: python benchmarks/cascade.py [--json FILE]
+"""Benchmark a spoken answer against a cascade of stock components: python benchmarks/cascade.py [--json FILE]
 
-The sequence is what the seeds of this project do: transformers' speech recognition and text-generation pipelines as
-they come, in float32, then `tts_to_file` of coqui-tts. Both sides hear the same question with the same Whisper, answer
-with the same LLM, greedily, and speak the same number of audio tokens with the same XTTS, of XTTS v2's size and with
-random weights, in a voice of the checkpoint's own.
+The cascade consists of transformers' speech recognition and text-generation pipelines with default options in float32,
+followed by `tts_to_file` of coqui-tts. Both sides transcribe the same question with the same Whisper, answer greedily
+with the same LLM, and generate the same number of audio tokens with the same XTTS, of XTTS v2's size and with random
+weights, in one of the checkpoint's built-in voices.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ANSWER_TOKENS = 24
 
 
 def make_sequence(repo: Path, checkpoint: Path, out: Path):
-    """Gives a function that answers a question with the stock parts, one after another."""
+    """Return a function that answers a question with the stock components, one after another."""
     from TTS.api import TTS
 
     asr = pipeline("automatic-speech-recognition", model=str(repo), dtype=torch.float32, device="cpu")
@@ -51,8 +51,9 @@ def make_sequence(repo: Path, checkpoint: Path, out: Path):
 
 
 def main() -> None:
+    """Run the benchmark, and print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the rows here, and the picture beside it")
+    parser.add_argument("--json", type=Path, help="output file for the rows; a chart is written next to it")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     repo, checkpoint = Path(hfpipe.offline_repo()), make_checkpoint()

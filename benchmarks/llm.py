@@ -1,8 +1,8 @@
-"""Time answering against the stock text-generation pipeline in float32: python benchmarks/llm.py [--json FILE]
+"""Benchmark the LLM against the stock text-generation pipeline in float32: python benchmarks/llm.py [--json FILE]
 
-Both hold the same weights, are given the same prompts (instruction, examples, question) token by token, and say as
-many tokens: nothing ends an answer early. Ours is asked one question after another, as in use, so that each prompt
-begins like the last; what that saves is shown apart.
+Both sides have the same weights, get the same prompts (system prompt, examples, question), and generate the same
+number of tokens: no answer ends early. Ours gets one question after another, as in use, so that consecutive prompts
+share a prefix in the KV cache; results without it are reported separately.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from measure import Row, interleaved, median, report
 
-import hfpipe  # before torch: it lets torch's waiting threads sleep
+import hfpipe  # before torch, so that its idle threads sleep instead of spinning
 
 # isort: split
 import torch
@@ -30,24 +30,24 @@ QUESTIONS = (
     "¿Cuál es el río más largo del mundo?",
     "¿De qué color es el cielo?",
 )
-TOKENS = 40  # of a spoken answer of two sentences
+TOKENS = 40  # of an answer of two sentences
 HISTORIES = (1, 40)  # turns
 
 
 class Counted:
-    """Counts the tokens that a model says, one for each time that it is run."""
+    """Counts the tokens that a model generates, which is one per forward pass."""
 
     def __init__(self, model):
         self.runs = 0
         model.register_forward_hook(self.add)
 
     def add(self, *_) -> None:
-        """Counts one more."""
+        """Count a forward pass."""
         self.runs += 1
 
 
 def history_rows(llm: LLM, stock, repeats: int) -> list[Row]:
-    """Times the first token of a question that follows so many turns, the last of which was just answered."""
+    """Measure the time to first token of a question after a number of turns, the last of which was just answered."""
     seconds = {(side, turns): [] for side in ("ours", "stock") for turns in HISTORIES}
     for _, turns in itertools.product(range(repeats), HISTORIES):
         history = [
@@ -78,12 +78,12 @@ def history_rows(llm: LLM, stock, repeats: int) -> list[Row]:
 
 
 def main() -> None:
-    """Times both, checks that they said as much, prints and writes what came out."""
+    """Run the benchmark, check that both sides generate as many tokens, and print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="folder or id of a chat model; by default the offline repo's")
-    parser.add_argument("--json", type=Path, help="where the rows go; a picture goes beside it")
+    parser.add_argument("--model", help="folder or Hub id of a chat model; default: that of the offline repo")
+    parser.add_argument("--json", type=Path, help="output file for the rows; a chart is written next to it")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--tokens", type=int, default=TOKENS, help="of each answer")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="number of tokens per answer")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
@@ -94,7 +94,7 @@ def main() -> None:
     stock = pipeline("text-generation", model=name, dtype=torch.float32, device="cpu")
     counters = [Counted(llm.model), Counted(stock.model)]
     for model in (llm.model, stock.model):
-        model.generation_config.eos_token_id = None  # or an answer would end
+        model.generation_config.eos_token_id = None  # so that no answer ends early
     questions = itertools.cycle(QUESTIONS)
 
     def ask_ours(tokens: int, forget: bool = False) -> None:
@@ -112,7 +112,7 @@ def main() -> None:
         before = counter.runs
         ask(count)
         said.append(counter.runs - before)
-    assert said == [count, count], f"the sides said {said} tokens, not {count} each"
+    assert said == [count, count], f"the sides generated {said} tokens, not {count} each"
     calls = {
         "ours": lambda: ask_ours(count),
         "ours, first token": lambda: ask_ours(1),

@@ -1,4 +1,4 @@
-"""What the benchmarks share: calls timed in turns, and the table, the JSON and the picture of what came out."""
+"""Shared by the benchmarks: interleaved timing, and reports as a table, JSON and a chart."""
 
 import json
 import os
@@ -21,7 +21,7 @@ PACKAGES = ("torch", "transformers")
 
 
 class Row(NamedTuple):
-    """One thing measured on both sides, in the same unit."""
+    """A quantity measured on both sides, in the same unit."""
 
     name: str
     ours: float
@@ -30,14 +30,14 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Ours over the peer's."""
+        """Our value divided by the peer's."""
         return self.ours / self.peer if self.peer else float("nan")
 
 
 def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Times each call `repeats` times, in turns, after one turn that isn't timed; gives the seconds by name.
+    """Time each call `repeats` times, round-robin after a warm-up round, and return the seconds by name.
 
-    In turns, since a machine that others use as well is slow for minutes at a time: so it is slow for both sides.
+    On a shared machine the load varies over minutes; interleaving the calls lets it affect all of them alike.
     """
     for call in calls.values():
         call()
@@ -51,7 +51,7 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def machine() -> str:
-    """Names the processor, its cores, how busy they were, and the versions of the packages."""
+    """Describe the machine: processor, cores, memory, load, and package versions."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -67,7 +67,7 @@ def machine() -> str:
 
 
 def report(title: str, rows: list[Row], file: Path | None = None) -> None:
-    """Prints the rows as a table; writes them as JSON, and beside it as a picture, where a file is given."""
+    """Print the rows as a table; if a file is given, write them as JSON, and a chart next to it."""
     table = Table(title=title, caption=machine(), title_justify="left", caption_justify="left")
     table.add_column("what")
     for heading in ("ours", "peer", "unit", "ratio"):
@@ -82,12 +82,12 @@ def report(title: str, rows: list[Row], file: Path | None = None) -> None:
 
 
 def draw(title: str, rows: list[Row], file: Path) -> None:
-    """Draws each row's ratio as a bar, beside a line where both sides are equal."""
+    """Plot the ratio of each row as a bar, with a line at 1, where both sides are equal."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 0.9 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    shown = rows[::-1]  # matplotlib begins at the bottom
+    shown = rows[::-1]  # matplotlib starts at the bottom
     bars = axes.barh([row.name for row in shown], [row.ratio for row in shown], color="#3b6ea5")
     axes.bar_label(bars, [f"{row.ours:.3g} / {row.peer:.3g} {row.unit}" for row in shown], padding=3, fontsize=7)
     axes.axvline(1, color="#888888", linewidth=1)

@@ -1,9 +1,9 @@
-"""Run spoken scenarios through the real offline models: `python benchmarks/scenarios.py [FILE.yaml] [--repeats N]`.
+"""Run spoken scenarios through the offline models: `python benchmarks/scenarios.py [FILE.yaml] [--repeats N]`.
 
-Each question is spoken by the offline voice, with another noise from the second repeat on, and asked in a
-conversation; what was answered aloud is heard again by Whisper. A turn fails in a stage: "asr" heard other words,
-"llm" answered without those that it must hold, "tts" can't be understood, "time" took too long, "history" remembers
-what wasn't heard.
+Each question is synthesized with the offline TTS model, with different noise from the second repeat on, and asked in a
+conversation; the spoken answer is transcribed with Whisper. A turn fails in one of these stages: "asr", wrong
+transcript; "llm", required words are missing from the answer; "tts", unintelligible speech; "time", too slow;
+"history", the history contains text that wasn't played.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # or finetune.py beside this file would be found as the package
+sys.path.insert(0, str(Path(__file__).parent.parent))  # otherwise finetune.py in this folder would shadow the package
 
 import jiwer  # noqa: E402, I001
 import numpy as np  # noqa: E402
@@ -23,26 +23,26 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 import hfpipe  # noqa: E402
-from finetune.normalise import normaliser, strip_accents  # noqa: E402
+from finetune.normalize import normalizer, strip_accents  # noqa: E402
 from hfpipe.pipeline.asr_whisper import transcribe  # noqa: E402
 from hfpipe.pipeline.audio import SAMPLING_RATE, resample  # noqa: E402
 from hfpipe.pipeline.text_speakable import speakable  # noqa: E402
 
 SCENARIOS = Path(__file__).with_suffix(".yaml")
-MISHEARD = 0.25  # of the letters of what was said, which Whisper base may get wrong when it hears the voice again
-NOISE = 25  # dB under the speech
+MISHEARD = 0.25  # maximum character error rate of Whisper base on the synthesized answer
+NOISE = 25  # signal-to-noise ratio in dB
 KEYS = {"says", "audio", "silence", "heard", "answer", "within", "refused", "interrupt_after"}
 
 
 class Failure(NamedTuple):
-    """The stage in which a turn failed, and what it did instead."""
+    """The stage in which a turn failed, and the reason."""
 
     stage: str
     reason: str
 
 
 def read_scenarios(path: Path) -> list[dict]:
-    """Reads scenarios from YAML; raises ValueError where a turn has a key that means nothing."""
+    """Load scenarios from YAML; raise ValueError if a turn has an unknown key."""
     scenarios = yaml.safe_load(path.read_text(encoding="utf-8"))
     for scenario in scenarios:
         for turn in scenario["turns"]:
@@ -54,7 +54,7 @@ def read_scenarios(path: Path) -> list[dict]:
 
 
 def run_scenario(pipe, scenario: dict, repeat: int = 0) -> Failure | None:
-    """Talks through a scenario; gives the first failure, or None."""
+    """Run a scenario, and return the first failure, or None."""
     language = scenario.get("language", "es")
     chat = pipe.conversation(language=language)
     for turn in scenario["turns"]:
@@ -65,7 +65,7 @@ def run_scenario(pipe, scenario: dict, repeat: int = 0) -> Failure | None:
 
 
 def ask(pipe, turn: dict, language: str, repeat: int) -> str | dict:
-    """Gives a turn's question as the pipeline takes it."""
+    """Return the question of a turn as input of the pipeline."""
     if "audio" in turn:
         return turn["audio"]
     if "silence" in turn:
@@ -78,7 +78,7 @@ def ask(pipe, turn: dict, language: str, repeat: int) -> str | dict:
 
 
 def run_turn(pipe, chat, turn: dict, question: str | dict, language: str) -> Failure | None:
-    """Asks one question, and looks at what comes of it, stage by stage."""
+    """Ask a question, and check the result stage by stage; return the first failure, or None."""
     stream, sounds, first = chat.stream(question), [], None
     start = time.perf_counter()
     try:
@@ -106,13 +106,13 @@ def run_turn(pipe, chat, turn: dict, question: str | dict, language: str) -> Fai
 
 
 def missing_words(wanted: list[str], text: str, language: str) -> str | None:
-    """Gives the first wanted word that a text lacks, of which there may be alternatives: "siete|7"."""
+    """Return the first word that a text lacks, or None; a word may have alternatives, as in "siete|7"."""
     words = set(_plain(text, language).split())
     return next((word for word in wanted if not words & set(_plain(word, language).split())), None)
 
 
 def read_back(pipe, audio: np.ndarray, answer: str, language: str) -> Failure | None:
-    """Hears what was said with Whisper, and compares the letters: it joins and cuts words as it likes."""
+    """Transcribe the answer with Whisper, and compare characters, since word boundaries are unreliable."""
     [(heard, _)] = transcribe(pipe.asr, [resample(audio, pipe.tts.sampling_rate, SAMPLING_RATE)], language)
     said = " ".join(speakable(line, language) for line in answer.splitlines())
     wrong = jiwer.cer(_plain(said, language), _plain(heard, language) or "-")
@@ -120,7 +120,7 @@ def read_back(pipe, audio: np.ndarray, answer: str, language: str) -> Failure | 
 
 
 def _plain(text: str, language: str) -> str:
-    return strip_accents(normaliser(language)(text.replace("|", " ")))
+    return strip_accents(normalizer(language)(text.replace("|", " ")))
 
 
 def _stage(error: Exception) -> str:
@@ -129,11 +129,11 @@ def _stage(error: Exception) -> str:
 
 
 def main() -> None:
-    """Runs all scenarios so many times, prints the share that passed and why the others failed."""
+    """Run all scenarios repeatedly, and print the pass rates and an example of each failure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", type=Path, default=SCENARIOS)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="where the outcomes go")
+    parser.add_argument("--json", type=Path, help="output file for the results")
     options = parser.parse_args()
     pipe = hfpipe.load(hfpipe.offline_repo())
     scenarios = read_scenarios(options.file)

@@ -1,8 +1,8 @@
-"""Talk for 200 turns in one process, and look for what is left behind: `python benchmarks/soak.py [--turns N]`.
+"""Run 200 turns in one process, and check for leaks of threads and memory: `python benchmarks/soak.py [--turns N]`.
 
-The offline repo answers. Each turn is drawn at random: a plain call, a stream read to its end, one cancelled after
-some events or left to the garbage collector, or a failure on purpose in one of the stages. Every answer that ends is
-compared with the one that the question got at first, word by word and sample by sample.
+It uses the offline repo. The kind of each turn is random: a plain call, a stream read to its end, a stream that is
+cancelled after some events or left to the garbage collector, or a deliberate failure in one of the stages. The text
+and audio of every complete answer are compared with the first answer to the same question.
 """
 
 import argparse
@@ -27,16 +27,16 @@ import hfpipe
 
 QUESTIONS = ("¿Cuál es la capital de España?", "¿De qué color es el cielo?", "Dime tres frutas.")
 KINDS = {"plain": 4, "stream": 8, "cancelled": 4, "abandoned": 2, "failing": 2}  # by weight
-WARM_UP = 0.2  # of the turns, before memory is looked at
-LONGEST_END = 5.0  # seconds that a cancelled or abandoned turn's threads may take to end
+WARM_UP = 0.2  # fraction of the turns before the first memory measurement
+LONGEST_END = 5.0  # seconds until the threads of a cancelled or abandoned turn must have ended
 
 
 def break_llm(input_ids, scores):
-    """Fails in the middle of an answer."""
+    """Raise an error during generation, as a logits processor."""
     raise RuntimeError("broken on purpose")
 
 
-FAILURES = {  # by the stage in which they fail: the question, and the options of the call
+FAILURES = {  # by stage: the question, and the options of the call
     "asr": ({"array": np.zeros(32_000, np.float32), "sampling_rate": 16_000}, {}),
     "llm": (None, {"generate_kwargs": {"logits_processor": [break_llm]}}),
     "tts": (None, {"tts_kwargs": {"speed": -1}}),
@@ -44,14 +44,14 @@ FAILURES = {  # by the stage in which they fail: the question, and the options o
 
 
 def check(result: dict, expected: dict) -> None:
-    """Raises AssertionError where a result isn't what the same question got before."""
+    """Raise AssertionError if a result differs from the first one for the same question."""
     for key in ("question", "answer", "language", "sampling_rate", "cloned"):
         assert result[key] == expected[key], (key, result[key], expected[key])
     np.testing.assert_allclose(result["audio"], expected["audio"], atol=1e-4)
 
 
 def take_turn(pipe, kind: str, question: dict, expected: dict, chance: random.Random) -> str:
-    """Takes one turn; gives what it was, the stage of a failure included."""
+    """Run a turn, and return its kind, including the stage of a deliberate failure."""
     if kind == "plain":
         check(pipe(question), expected)
     elif kind == "failing":
@@ -76,7 +76,7 @@ def take_turn(pipe, kind: str, question: dict, expected: dict, chance: random.Ra
 
 
 def own_threads() -> int:
-    """Counts hfpipe's threads, once those that are about to end have ended."""
+    """Return the number of hfpipe's threads, after waiting for those that are ending."""
     gc.collect()
     end = time.monotonic() + LONGEST_END
     while (count := sum(t.name.startswith("hfpipe") for t in threading.enumerate())) and time.monotonic() < end:
@@ -85,18 +85,18 @@ def own_threads() -> int:
 
 
 def memory_in_use() -> float:
-    """Gives the resident memory in MB, without what was freed and the allocator holds for later."""
+    """Return the resident memory in MB, without freed memory that the allocator retains."""
     if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # or its pools for threads that have ended would look like a leak
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # otherwise the arenas of ended threads would look like a leak
     return psutil.Process().memory_info().rss / 1e6
 
 
 def main() -> None:
-    """Takes the turns, and prints what they were, what memory they took and which threads they left."""
+    """Run the turns, and print their kinds, the memory usage and the number of threads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--json", type=Path, help="output file for the figures")
     options = parser.parse_args()
     chance, pipe = random.Random(options.seed), hfpipe.load(hfpipe.offline_repo(), device="cpu")
     questions = [{"array": pipe.tts(text), "sampling_rate": pipe.tts.sampling_rate} for text in QUESTIONS]
@@ -117,7 +117,7 @@ def main() -> None:
         f"memory after {early} turns, MB": round(memory[early]), "memory at the end, MB": round(memory[-1]),
         "memory at most, MB": round(max(memory)),
     }  # fmt: skip
-    table = Table("what", "figure", title="A long talk", caption=machine())
+    table = Table("what", "figure", title="A long conversation", caption=machine())
     for name, figure in figures.items():
         table.add_row(name, str(figure))
     Console().print(table)

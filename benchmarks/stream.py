@@ -1,8 +1,8 @@
-"""Time a streamed answer's first sound against a plain call and a sequence: python benchmarks/stream.py [--json FILE]
+"""Benchmark the time to first audio of streamed answers: python benchmarks/stream.py [--json FILE]
 
-The offline repo hears, thinks and speaks. So that answers have 1, 3 and 10 sentences, the LLM is made to write given
-ones: at each step it computes as ever, and the next token of the text is drawn. The plain sequence is what this
-project's seeds do: hear all, think all, speak all.
+Streams are compared with a plain call, and with running the stages one after another on the whole input: recognition,
+generation, synthesis. All use the offline repo. For answers of 1, 3 and 10 sentences, the LLM is forced to generate
+given text: it computes every step as usual, but a logits processor determines the next token.
 """
 
 import argparse
@@ -34,7 +34,7 @@ COUNTS = (1, 3, 10)
 
 
 class Dictation(LogitsProcessor):
-    """Makes the LLM write given tokens, of whatever it thinks."""
+    """Forces the LLM to generate given tokens."""
 
     def __init__(self, tokens: list[int]):
         self.tokens, self.prompt = tokens, None
@@ -47,14 +47,14 @@ class Dictation(LogitsProcessor):
 
 
 def dictate(pipe, sentences: int) -> dict:
-    """Gives the options of a call whose answer is the first so many sentences."""
+    """Return the options of a call that force the first `sentences` sentences as its answer."""
     tokens = pipe.llm.tokenizer(" ".join(SENTENCES[:sentences]), add_special_tokens=False).input_ids
     tokens.append(pipe.llm.tokenizer.eos_token_id)
     return {"max_new_tokens": len(tokens) + 1, "generate_kwargs": {"logits_processor": [Dictation(tokens)]}}
 
 
 def run_plain(pipe, sentences: int) -> tuple[float, float]:
-    """Gives the seconds until a plain call's first sound and end, which are one."""
+    """Return the seconds until the first audio and the end of a plain call, which are equal."""
     start = time.perf_counter()
     result = pipe(str(QUESTION), **dictate(pipe, sentences))
     assert result["answer"] == " ".join(SENTENCES[:sentences])
@@ -63,7 +63,7 @@ def run_plain(pipe, sentences: int) -> tuple[float, float]:
 
 
 def run_sequence(pipe, sentences: int) -> tuple[float, float]:
-    """Gives the same of the sequence: hear all, think all, speak all at once."""
+    """Return the seconds until the first audio and the end of the stages in sequence, which are equal."""
     start = time.perf_counter()
     options = dictate(pipe, sentences)
     heard = pipe.asr(load_question(QUESTION), generate_kwargs={"task": "transcribe", "language": "es"})["text"]
@@ -74,7 +74,7 @@ def run_sequence(pipe, sentences: int) -> tuple[float, float]:
 
 
 def run_stream(pipe, sentences: int, spans: dict | None = None) -> tuple[float, float]:
-    """Gives the seconds until a stream's first sound and its end, and keeps when its stages ran."""
+    """Return the seconds until the first audio and the end of a stream, and store its spans in `spans`."""
     stream = pipe.stream(str(QUESTION), **dictate(pipe, sentences))
     start, first = time.perf_counter(), None
     for event in stream:
@@ -87,12 +87,12 @@ def run_stream(pipe, sentences: int, spans: dict | None = None) -> tuple[float, 
 
 
 def draw_stages(spans: dict, file: Path) -> None:
-    """Draws when each stage ran, as a Gantt chart."""
+    """Plot when each stage ran, as a Gantt chart."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 2.2), layout="constrained")
     axes = figure.subplots()
-    names = {"tts": "speaks", "llm": "thinks", "asr": "hears"}
+    names = {"tts": "TTS", "llm": "LLM", "asr": "ASR"}
     for row, (stage, name) in enumerate(names.items()):
         axes.broken_barh([(start, end - start) for start, end in spans[stage]], (row - 0.4, 0.8), color=f"C{row}")
         axes.text(-0.01, row, name, ha="right", va="center", transform=axes.get_yaxis_transform(), fontsize=8)
@@ -105,8 +105,9 @@ def draw_stages(spans: dict, file: Path) -> None:
 
 
 def main() -> None:
+    """Run the benchmark, and print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the rows here, and the pictures beside it")
+    parser.add_argument("--json", type=Path, help="output file for the rows; charts are written next to it")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     pipe = hfpipe.load(hfpipe.offline_repo(), device="cpu")
@@ -117,7 +118,7 @@ def main() -> None:
         for turn in range(arguments.repeats + 1):
             for name, run in runs.items():
                 taken = run(pipe, count, spans) if run is run_stream else run(pipe, count)
-                if turn:  # the first warms up
+                if turn:  # the first is a warm-up
                     seconds[name].append(taken)
         first, total, plain, sequence = (
             median(each[i] for each in seconds[name])

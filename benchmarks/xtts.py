@@ -1,7 +1,7 @@
-"""Time XTTS here against coqui-tts on the same weights: python benchmarks/xtts.py [--json FILE]
+"""Benchmark XTTS against coqui-tts with the same weights: python benchmarks/xtts.py [--json FILE]
 
-The weights are random, of XTTS v2's full size, made once (1.9 GB in hfpipe's cache): how long a multiplication
-takes doesn't depend on them. The stop token is held back, so that both sides speak as many audio tokens and samples.
+The weights are random, of XTTS v2's full size, and are created once (1.9 GB in hfpipe's cache); the speed doesn't
+depend on their values. The stop token is suppressed, so that both sides generate as many audio tokens and samples.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from hfpipe.pipeline.tts_xtts_gpt import Sampling, _Batch
 TEXT = "La capital de Francia es París, y tiene algo más de dos millones de habitantes."
 TOKENS = 60  # audio tokens: 2.78 s
 VOCABULARY_SIZE = 6681  # of XTTS v2
-PIECES = 80  # the vocabulary that makes 41 tokens of TEXT, as XTTS v2's own tokenizer does
+PIECES = 80  # vocabulary size with which TEXT has 41 tokens, as with XTTS v2's own tokenizer
 CURVE_SECONDS = (5, 10, 20, 40, 60)
 
 
 def make_checkpoint() -> Path:
-    """Writes a checkpoint of XTTS v2's size with seeded random weights, as Coqui does, unless it is there."""
+    """Return the folder of a checkpoint of XTTS v2's size with seeded random weights, creating it if necessary."""
     from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
     from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
     from TTS.tts.models.xtts import Xtts
@@ -55,12 +55,12 @@ def make_checkpoint() -> Path:
     torch.save({"model": model.state_dict()}, folder / COQUI_WEIGHTS)
     voice = {"gpt_cond_latent": torch.randn(1, 32, 1024) * 0.1, "speaker_embedding": torch.randn(1, 512, 1) * 0.1}
     torch.save({"Ana": voice}, folder / COQUI_SPEAKERS)
-    model.config.save_json(str(folder / CONFIG))  # last: by it the next run knows that all is there
+    model.config.save_json(str(folder / CONFIG))  # last, as the mark of a complete checkpoint
     return folder
 
 
 def load_coqui(folder: Path):
-    """Loads the checkpoint as coqui-tts does."""
+    """Load the checkpoint with coqui-tts."""
     from TTS.tts.configs.xtts_config import XttsConfig
     from TTS.tts.models.xtts import Xtts
 
@@ -72,7 +72,7 @@ def load_coqui(folder: Path):
 
 
 def first_chunk(stream) -> float:
-    """Gives the seconds until a stream's first sound, and leaves it."""
+    """Return the seconds until the first chunk of a stream, and close the stream."""
     start = time.perf_counter()
     next(iter(stream))
     seconds = time.perf_counter() - start
@@ -81,7 +81,7 @@ def first_chunk(stream) -> float:
 
 
 def speech_rows(ours: XTTS, api, folder: Path, repeats: int) -> list[Row]:
-    """Times a whole sentence, in memory and to a file, its first sound, and two voices against one."""
+    """Time a sentence in memory and to a file, its first audio, and two voices against one."""
     coqui, file = api.synthesizer.tts_model, folder / "spoken.wav"
     voice = ours._speakers["Ana"]
     voice = {"gpt_cond_latent": voice["gpt_cond_latent"], "speaker_embedding": voice["speaker_embedding"]}
@@ -115,9 +115,9 @@ def speech_rows(ours: XTTS, api, folder: Path, repeats: int) -> list[Row]:
 
 
 def voice_row(ours: XTTS, folder: Path, repeats: int) -> Row:
-    """Times hearing a reference voice the first time, and again."""
+    """Time the conditioning on a reference voice, the first time and again."""
     reference = folder / "voice.wav"
-    rng = np.random.default_rng(time.time_ns())  # new each time, or the disk would have it
+    rng = np.random.default_rng(time.time_ns())  # different each time, so that it isn't in the disk cache
     speech, rate = soundfile.read(Path(__file__).parent.parent / "examples" / "voz.wav")
     soundfile.write(reference, speech + rng.normal(0, 1e-4, speech.shape), rate)
     times = []
@@ -131,7 +131,7 @@ def voice_row(ours: XTTS, folder: Path, repeats: int) -> Row:
 
 
 def load_row(folder: Path, repeats: int) -> Row:
-    """Times loading the checkpoint, once it was loaded before."""
+    """Time loading the checkpoint for the second time."""
     XTTS.from_pretrained(folder)
     seconds = interleaved({"ours": lambda: XTTS.from_pretrained(folder), "coqui": lambda: load_coqui(folder)}, repeats)
     name = "load of the checkpoint, second time, against coqui's"
@@ -139,7 +139,7 @@ def load_row(folder: Path, repeats: int) -> Row:
 
 
 def states_of(xtts: XTTS, latents, text, tokens) -> torch.Tensor:
-    """Gives the latents (tokens, channels) of a prompt and of the steps that are told to have drawn these tokens."""
+    """Return the latents (tokens, channels) of a prompt followed by given audio tokens (teacher forcing)."""
     prefix = xtts._read_prefix(latents)
     batch = _Batch(xtts._decoder, 1, prefix.shape[3] + len(text) + 3 + len(tokens), Sampling())
     batch.begin([xtts._decoder._embed_text(text)], [prefix], len(tokens))
@@ -152,7 +152,7 @@ def states_of(xtts: XTTS, latents, text, tokens) -> torch.Tensor:
 
 
 def compare_precisions(ours: XTTS, exact: XTTS) -> str:
-    """Tells how far a precision is from float32 when both are given the same audio tokens."""
+    """Describe the difference between a precision and float32, given the same audio tokens."""
     latents, embedding = exact._find_voice(None, None)
     [text], *_ = exact._prepare(TEXT, "es", {})
     torch.manual_seed(0)
@@ -170,12 +170,12 @@ def compare_precisions(ours: XTTS, exact: XTTS) -> str:
 
 
 def curve(ours: XTTS) -> list[tuple[float, float, float]]:
-    """Gives (seconds of answer, seconds to speak it, seconds to its first sound) for growing answers."""
+    """Return (duration, synthesis time, time to first audio) in seconds for answers of increasing length."""
     points = []
     for wanted in CURVE_SECONDS:
         tokens = round(wanted * 22_050 / 1024)
         text = " ".join([TEXT] * round(tokens / TOKENS))
-        tokens = round(tokens / len(ours._prepare(text, "es", {})[0]))  # of each piece that the text is cut into
+        tokens = round(tokens / len(ours._prepare(text, "es", {})[0]))  # of each chunk of the text
         exact = {"min_new_tokens": tokens, "max_new_tokens": tokens}
         start, first, samples = time.perf_counter(), None, 0
         for sound in ours.stream(text, "es", **exact):
@@ -186,10 +186,11 @@ def curve(ours: XTTS) -> list[tuple[float, float, float]]:
 
 
 def main() -> None:
+    """Run the benchmark, and print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the rows here, and the picture beside it")
+    parser.add_argument("--json", type=Path, help="output file for the rows; a chart is written next to it")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--precision", default="auto", help="of ours: auto, float32, int8 or bfloat16")
+    parser.add_argument("--precision", default="auto", help="of our side: auto, float32, int8, mixed or bfloat16")
     arguments = parser.parse_args()
     folder = make_checkpoint()
     with quietly():
@@ -206,7 +207,7 @@ def main() -> None:
     report(f"XTTS, {precision}, against coqui-tts float32", rows, arguments.json)
     print(precision, nearness)
     for length, seconds, first in points:
-        print(f"{length:5.1f} s of answer: {seconds:6.1f} s, first sound after {first:.2f} s")
+        print(f"{length:5.1f} s of answer: {seconds:6.1f} s, first audio after {first:.2f} s")
     if arguments.json:
         arguments.json.with_suffix(".curve.json").write_text(json.dumps(points))
 

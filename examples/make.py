@@ -1,17 +1,17 @@
-"""Speak the two recordings of this folder: a question in Spanish, and a synthetic voice to imitate.
+"""Synthesize the two recordings of this folder: a question in Spanish, and a synthetic voice to clone.
 
-Run it by hand, once: python examples/make.py. The same weights give the same files.
+Run once: python examples/make.py. The output is reproducible for the same weights.
 """
 
 from pathlib import Path
 
-from hfpipe.offline.repo import offline_repo
+from hfpipe.offline import offline_repo
 from hfpipe.pipeline.audio import write_wav
 from hfpipe.pipeline.tts_kokoro import Kokoro
 
 HERE = Path(__file__).parent
 QUESTION = "¿Cuál es la capital de Francia?"
-BLEND = {"jf_tebukuro": 0.55, "jm_kumo": 0.45}  # nobody's voice: neither of the two, nor any person's
+BLEND = {"jf_tebukuro": 0.55, "jm_kumo": 0.45}  # a blend that is nobody's voice
 TEXT = (
     "Buenos días. Esta voz no es de nadie: la ha creado un programa para enseñar cómo se imita una voz. "
     "Por la tarde paseo por el parque y leo un libro junto al río."

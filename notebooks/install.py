@@ -1,9 +1,9 @@
-"""Install hfpipe with extras into this Python, beside the torch that is there: python install.py EXTRA ...
+"""Install hfpipe with extras into this Python environment, keeping its torch if possible: python install.py EXTRA ...
 
-Nothing is done where all of it is there already. A torch of the pinned version stays, whatever build it is (Colab's
-for its CUDA); only where torchaudio then can't be imported are both installed from PyPI. A torch of another version is
-replaced, and a torchvision that breaks beside the new one is taken away: hfpipe uses none, and transformers can't be
-imported beside a broken one.
+Nothing is done if everything is installed already. A torch of the pinned version is kept, whatever its build (Colab's
+is for its CUDA version); only if torchaudio can't be imported then are both reinstalled from PyPI. A torch of another
+version is replaced, and a torchvision that is incompatible with the new one is uninstalled: hfpipe doesn't use it, and
+transformers can't be imported next to a broken one.
 """
 
 import importlib
@@ -14,11 +14,16 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PINS = ["-c", str(CHECKOUT / "requirements.txt")]
-PROBES = {"lab": "resemblyzer", "offline": "onnxruntime", "xtts": "TTS", "finetune": "peft"}  # a module of each
+PROBES = {
+    "lab": "resemblyzer",
+    "offline": "onnxruntime",
+    "xtts": "TTS",
+    "finetune": "peft",
+}  # a module that each extra installs
 
 
 def install(extras: list[str]) -> None:
-    """Installs what is missing of hfpipe and the extras, and says what it did, in Spanish as the notebooks are."""
+    """Install hfpipe and the extras if any are missing, and print the steps, in Spanish like the notebooks."""
     missing = [extra for extra in extras if not _is_installed(PROBES[extra])]
     if not missing and _is_installed("hfpipe"):
         print("hfpipe ya está instalado con", ", ".join(extras))
@@ -39,7 +44,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _imports(module: str) -> bool:
-    """Tells whether a module can be imported, in an interpreter of its own that sees what pip has just changed."""
+    """Return whether a module can be imported, in a new interpreter that sees the changes made by pip."""
     return subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode == 0
 
 

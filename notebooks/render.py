@@ -1,6 +1,6 @@
-"""Run the notebooks on the offline repo and write what they show to notebooks/rendered: python notebooks/render.py
+"""Run the notebooks with the offline repo, and render them to notebooks/rendered: python notebooks/render.py
 
-It takes what requirements.txt lists under [dev], and for the picture of the laboratory's comparison a Chromium.
+It needs the packages under [dev] in requirements.txt, and Chromium for the screenshot of the laboratory.
 """
 
 import os
@@ -16,19 +16,19 @@ from nbconvert import HTMLExporter, MarkdownExporter
 
 NOTEBOOKS = Path(__file__).resolve().parent
 RENDERED = NOTEBOOKS / "rendered"
-SMALL = {"02_afinar_whisper": {"METODO": "full", "PASOS": 4, "LOTE": 2}}  # what a CPU does in a minute
-TIMEOUT = 600  # seconds a cell may take, on a machine that others use as well
-WINDOW = "1150,1120"  # pixels of the picture
+SMALL = {"02_afinar_whisper": {"METODO": "full", "PASOS": 4, "LOTE": 2}}  # takes a minute on a CPU
+TIMEOUT = 600  # seconds per cell, generous for a shared machine
+WINDOW = "1150,1120"  # of the screenshot, in pixels
 
 
 def execute(name: str, folder: Path, only: set[str] | None = None, **parameters):
-    """Executes a notebook in a folder, with a cell of parameters after its own, as papermill does.
+    """Execute a notebook in a folder, injecting a parameters cell as papermill does.
 
     Args:
-        name: of a file in this folder, without its ending.
-        folder: where the notebook writes.
-        only: ids of the cells to run; None runs them all.
-        parameters: values for what the notebook's form asks.
+        name: file name in this folder, without the suffix.
+        folder: working directory of the notebook.
+        only: ids of the cells to run; None runs all.
+        parameters: values for the notebook's form.
 
     Returns:
         The executed notebook.
@@ -48,7 +48,7 @@ def execute(name: str, folder: Path, only: set[str] | None = None, **parameters)
 
 
 def write_markdown(notebook, name: str, folder: Path) -> None:
-    """Writes what a notebook shows as Markdown with its pictures, without the sound, which only makes it large."""
+    """Render a notebook as Markdown with its images, but without audio, which would make it large."""
     text, resources = MarkdownExporter().from_notebook_node(
         notebook, {"unique_key": name, "output_files_dir": f"{name}_files"}
     )
@@ -63,7 +63,7 @@ def write_markdown(notebook, name: str, folder: Path) -> None:
 
 
 def take_picture(notebook, name: str, folder: Path) -> None:
-    """Takes a picture of what the cells of the comparison show: table, chart, players, waves and measures."""
+    """Take a screenshot of the output of the comparison: table, chart, players, waveforms and metrics."""
     shown = nbformat.from_dict({**notebook, "cells": [c for c in notebook.cells if c.id.startswith("celda-7")]})
     html, _ = HTMLExporter(exclude_input=True, exclude_output_prompt=True).from_notebook_node(shown)
     page = folder / "page.html"

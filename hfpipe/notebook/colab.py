@@ -1,19 +1,19 @@
-"""Tell whether this is Google Colab, and let its user choose files from their machine."""
+"""Detect Google Colab, and upload files in it."""
 
 import importlib.util
 from pathlib import Path
 
 
 def in_colab() -> bool:
-    """Tells whether Colab's own package, `google.colab`, can be imported."""
+    """Return whether this is Google Colab, whose package `google.colab` is then installed."""
     return importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.colab") is not None
 
 
 def upload(what: str) -> Path:
-    """Shows Colab's button to choose a file, and gives where the file now lies.
+    """Show Colab's upload button, and return the path of the uploaded file.
 
     Args:
-        what: to upload, in words for the user.
+        what: a description of the file, shown to the user.
 
     Raises:
         RuntimeError: this isn't Colab.

@@ -1,4 +1,4 @@
-"""Run the voice laboratory: choose models that fit, time each stage, speak cloned and not, and measure both voices."""
+"""Functions of the laboratory notebook: choose models, time the stages, clone a voice, and evaluate the result."""
 
 import contextlib
 import csv
@@ -31,7 +31,7 @@ from ..pipeline.audio_speaker import similarity
 from ..pipeline.hub_access import check_reachable, hub_reachable
 from ..pipeline.text_speakable import speakable
 
-# The GB of a GPU from which on these two and XTTS fit together, by `check.models_that_fit`; 0 is a CPU.
+# By the minimum GPU memory in GB for both models and XTTS, as in `cli.machine.models_that_fit`; 0 is for the CPU.
 MODELS_BY_VRAM = {
     12: {"model": "openai/whisper-large-v3-turbo", "llm": "Qwen/Qwen2.5-3B-Instruct"},
     6: {"model": "openai/whisper-small", "llm": "Qwen/Qwen2.5-1.5B-Instruct"},
@@ -41,14 +41,14 @@ VOICE = "coqui/XTTS-v2"
 
 
 def choose_models(model: str = "auto", llm: str = "auto", tts: str = "auto") -> dict[str, str]:
-    """Chooses a model for each argument of `hfpipe.load` by the GPU's memory, where none is named.
+    """Return a model for each argument of `hfpipe.load`, chosen by the available GPU memory unless given.
 
     Args:
-        model, llm, tts: a Hub id or a folder; "offline" is the part of the offline repo; "auto" the largest that
-            fits, or where the Hub doesn't answer the offline one.
+        model, llm, tts: a Hub id or a folder, "offline" for that part of the offline repo, or "auto" for the largest
+            model that fits, or the offline one if the Hub can't be reached.
 
     Returns:
-        An id or a folder by argument.
+        A Hub id or folder for each of "model", "llm" and "tts".
     """
     gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else 0
     fitting = next(models for least, models in MODELS_BY_VRAM.items() if gigabytes >= least) | {"tts": VOICE}
@@ -65,7 +65,7 @@ def choose_models(model: str = "auto", llm: str = "auto", tts: str = "auto") -> 
 
 @contextlib.contextmanager
 def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Times what is done in it, prints the seconds, and keeps them under the stage's name."""
+    """Time the block in seconds, print the time, and store it in `seconds` under the name of the stage."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start
@@ -73,17 +73,17 @@ def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def ensure_16k_mono(audio, path) -> Path:
-    """Writes any audio that `load_audio` takes as a WAV of 16 kHz, mono, 16-bit PCM, and gives its path."""
+    """Convert any audio that `load_audio` accepts to a 16 kHz mono 16-bit PCM WAV file, and return its path."""
     samples, rate = load_audio(audio, SAMPLING_RATE)
     write_wav(path, samples, rate)
     return Path(path)
 
 
 def load_asr(model: str) -> AutomaticSpeechRecognitionPipeline:
-    """Loads the stock speech recognition pipeline around a Whisper, on the GPU where there is one.
+    """Load transformers' speech recognition pipeline with a Whisper, on the GPU if there is one.
 
     Raises:
-        OSError: it can't be reached or read.
+        OSError: the model can't be downloaded or read.
     """
     check_reachable(model, None, "model")
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -94,7 +94,7 @@ def load_asr(model: str) -> AutomaticSpeechRecognitionPipeline:
 
 @contextlib.contextmanager
 def suggest_smaller(model: str) -> Iterator[None]:
-    """Turns a failure of a Whisper, as it is loaded or hears, into a RuntimeError that names the next smaller one."""
+    """Turn a failure to load or run a Whisper into a RuntimeError that suggests the next smaller one."""
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
@@ -104,17 +104,18 @@ def suggest_smaller(model: str) -> Iterator[None]:
 
 
 def speak_with_retry(speak: Callable, speaker_wav, language: str = "es"):
-    """Calls `speak(speaker_wav=, language=)`; where the voice refuses, once more in Spanish with a longer reference.
+    """Call `speak(speaker_wav=..., language=...)`, and retry once in Spanish with a longer reference if it fails.
 
     Args:
-        speak: the voice part, or a pipeline, with what it is to say.
-        speaker_wav: recordings of the voice, as `load_reference` takes them.
+        speak: a TTS model or a pipeline, with its other arguments bound.
+        speaker_wav: recordings of the voice, in any form that `load_reference` accepts.
+        language: ISO 639-1 code for the first attempt.
 
     Returns:
-        What `speak` gives.
+        The result of `speak`.
 
     Raises:
-        ValueError, RuntimeError: the reference is unfit, or the second try failed as well.
+        ValueError, RuntimeError: the reference is unsuitable, or the second attempt failed as well.
     """
     references = load_reference(speaker_wav)
     try:
@@ -129,28 +130,29 @@ def speak_with_retry(speak: Callable, speaker_wav, language: str = "es"):
 
 
 def lengthen(references: list[Reference]) -> list[Reference]:
-    """Repeats recordings of a voice until they last more than 10 s together."""
+    """Repeat the recordings of a voice until their total duration exceeds 10 s."""
     seconds = sum(len(reference.array) / reference.sampling_rate for reference in references)
     return references * (math.floor(REFERENCE_GOOD_SECONDS / seconds) + 1)
 
 
 def asr_llm_tts_pipeline(input_wav, speaker_wav, lang: str = "es", *, pipe=None, folder=".") -> dict:
-    """Answers a spoken question in a cloned voice and in the voice's own, and says how long each stage took.
+    """Answer a spoken question in a cloned voice and in the TTS model's own voice, timing each stage.
 
     Args:
-        input_wav: the question, as a call of the pipeline takes it.
-        speaker_wav: 10 to 15 s of the voice to clone, whose speaker agreed to it.
-        lang: language code of question and answer.
-        pipe: a `VoiceQAPipeline`; None loads what `choose_models` chooses.
-        folder: where `out_clone.wav` and `out_base.wav` are written.
+        input_wav: the question, in any form that the pipeline accepts.
+        speaker_wav: 10 to 15 s of the voice to clone, with the consent of its speaker.
+        lang: ISO 639-1 code of the question and the answer.
+        pipe: a `VoiceQAPipeline`; None loads the models that `choose_models` returns.
+        folder: where to write `out_clone.wav` and `out_base.wav`.
 
     Returns:
-        Plain Python, ready for JSON: "text_transcript", "llm_text"; "num_chars_in", "num_chars_out"; "clone_path",
-        "base_path"; seconds as "asr_time", "llm_time", "tts_clone_time", "tts_base_time" and "total_time";
-        "language"; and "cloned", which is False where the voice part only comes near to the reference.
+        A JSON-serializable dict: the texts "text_transcript" and "llm_text"; their lengths "num_chars_in" and
+        "num_chars_out"; the paths "clone_path" and "base_path"; the times in seconds "asr_time", "llm_time",
+        "tts_clone_time", "tts_base_time" and "total_time"; "language"; and "cloned", which is False if the TTS model
+        only approximates the reference voice.
 
     Raises:
-        ValueError: no speech in `input_wav`, or an unfit `speaker_wav`; also all that a call of the pipeline raises.
+        ValueError: no speech in `input_wav`, or an unsuitable `speaker_wav`. Also every exception of the pipeline.
     """
     start = time.perf_counter()
     question = load_question(input_wav)
@@ -177,16 +179,17 @@ def asr_llm_tts_pipeline(input_wav, speaker_wav, lang: str = "es", *, pipe=None,
 
 
 def speak_table(sentences: list[str], tts, folder, speakers: list | None = None, language: str = "es") -> Path:
-    """Speaks sentences into recordings, and writes the table of them that a fine-tuning learns from.
+    """Synthesize sentences, and write them as a table of recordings for fine-tuning.
 
     Args:
-        sentences: what is said, one recording each.
-        tts: a voice part that takes `speaker=`, such as `Kokoro`.
-        folder: is made, for `table.csv` and its recordings.
-        speakers: names or blends that take turns; None is the part's own voice.
+        sentences: the sentences, one recording each.
+        tts: a TTS model that accepts `speaker=`, such as `Kokoro`.
+        folder: created for `table.csv` and the recordings.
+        speakers: names or blends of voices, used in turn; None is the model's default voice.
+        language: ISO 639-1 code of the sentences.
 
     Returns:
-        The path of the table, with the columns audio, sentence and speaker.
+        The path of the table, which has the columns audio, sentence and speaker.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,20 +208,22 @@ def speak_table(sentences: list[str], tts, folder, speakers: list | None = None,
 def measure_voices(
     voices: dict[str, str], text: str, speaker_wav, asr: AutomaticSpeechRecognitionPipeline, language: str = "es"
 ) -> list[dict]:
-    """Measures spoken answers: how like the reference each sounds, and how many words Whisper reads back wrong.
+    """Evaluate synthesized recordings: similarity to the reference voice, and the word error rate of Whisper on them.
 
     Args:
         voices: paths of the recordings by name.
-        text: what each of them says.
-        speaker_wav: the reference voice.
-        asr: the stock pipeline around the Whisper that reads back.
+        text: the text spoken in each of them.
+        speaker_wav: a recording of the reference voice.
+        asr: transformers' speech recognition pipeline with the Whisper to transcribe with.
+        language: ISO 639-1 code of the text.
 
     Returns:
-        For each voice "voice", "seconds", "similarity" (a cosine, see `speaker.similarity`), "heard" and "wer", the
-        word error rate in percent: of lower-case words, numbers and signs in words as `speakable` writes them.
+        For each recording, its name "voice", its duration "seconds", the cosine "similarity" (see
+        `audio_speaker.similarity`), the transcript "heard", and "wer", the word error rate in percent. Both texts are
+        lowercased, without punctuation, and normalized with `speakable`.
 
     Raises:
-        ImportError: resemblyzer or jiwer is missing.
+        ImportError: resemblyzer or jiwer isn't installed.
     """
     try:
         import jiwer
@@ -241,9 +246,9 @@ def measure_voices(
 
 
 def read_back(samples: np.ndarray, asr: AutomaticSpeechRecognitionPipeline, language: str = "es") -> str:
-    """Transcribes a float32 waveform of shape (samples,) at 16 kHz as the stock pipeline does, in windows of 30 s.
+    """Transcribe a float32 waveform of shape (samples,) at 16 kHz with the full 30 s windows of Whisper.
 
-    The shorter windows of `transcribe` are faster, and cost some words: what is measured is the voice.
+    `transcribe` is faster with its shorter windows but slightly less accurate; here it is the voice that is evaluated.
     """
     is_long = len(samples) > FULL_WINDOW * SAMPLING_RATE
     how = {"task": "transcribe", "language": language}

@@ -1,4 +1,4 @@
-"""Draw times and voices, and set out tables, for a notebook; the words on them are the caller's."""
+"""Plot timings and recordings, and format tables, in a notebook; labels are the caller's."""
 
 import io
 import os
@@ -7,13 +7,13 @@ import numpy as np
 
 from ..pipeline.audio import load_audio
 
-DPI = 80  # keeps a notebook's pictures under some 50 kB
+DPI = 80  # keeps the images in a notebook below about 50 kB
 SPECTROGRAM_WINDOW = 512  # samples: 21 ms at 24 kHz
-QUIETEST = -120  # dB, the darkest colour
+QUIETEST = -120  # dB, the darkest color
 
 
 def plot_times(seconds: dict[str, float]):
-    """Draws a bar for each stage's seconds, the first on top, and gives it as an IPython `Image`."""
+    """Return a bar chart of the seconds of each stage, the first on top, as an IPython `Image`."""
     figure = _figure(7, 0.6 + 0.45 * len(seconds))
     axes = figure.subplots()
     bars = axes.barh(list(seconds), list(seconds.values()), color=[f"C{i}" for i in range(len(seconds))])
@@ -25,7 +25,7 @@ def plot_times(seconds: dict[str, float]):
 
 
 def plot_voices(voices: dict[str, str | os.PathLike]):
-    """Draws the waveform and under it the spectrogram of each recording, side by side, as an IPython `Image`."""
+    """Return the waveforms of recordings, side by side, above their spectrograms, as an IPython `Image`."""
     figure = _figure(5 * len(voices), 4.5)
     columns = figure.subplots(2, len(voices), squeeze=False, sharex="col").T
     for (wave, spectrogram), (name, path) in zip(columns, voices.items(), strict=True):
@@ -33,7 +33,7 @@ def plot_voices(voices: dict[str, str | os.PathLike]):
         wave.plot(np.arange(len(samples)) / rate, samples, linewidth=0.4)
         wave.set_ylim(-1, 1)
         wave.set_title(name)
-        with np.errstate(divide="ignore"):  # the decibels of silence
+        with np.errstate(divide="ignore"):  # log of 0 in digital silence
             spectrogram.specgram(samples, NFFT=SPECTROGRAM_WINDOW, Fs=rate, vmin=QUIETEST)
         spectrogram.set_xlabel("s")
         spectrogram.set_ylabel("Hz")
@@ -41,7 +41,11 @@ def plot_voices(voices: dict[str, str | os.PathLike]):
 
 
 def table(rows: list[dict]):
-    """Sets rows with the same keys out as a table, an IPython `Markdown`; numbers to two decimals, at the right."""
+    """Return a table of rows with the same keys as an IPython `Markdown`; floats have two decimals.
+
+    Raises:
+        ValueError: there are no rows.
+    """
     if not rows:
         raise ValueError("there are no rows to make a table of; give at least one.")
     aligned = ("--:" if isinstance(value, int | float) else "---" for value in rows[0].values())
@@ -55,7 +59,7 @@ def _cell(value) -> str:
 
 
 def _figure(width: float, height: float):
-    """Makes a figure without pyplot, so that the notebook's own backend stays as it is."""
+    """Return a figure created without pyplot, so that the notebook's backend isn't changed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -73,5 +77,5 @@ def _display():
     try:
         from IPython import display
     except ImportError as error:
-        raise ImportError("IPython isn't installed: pip install ipython") from error
+        raise ImportError("IPython isn't installed: pip install 'hfpipe[notebook]'") from error
     return display

@@ -1,10 +1,10 @@
-// Records the microphone in a notebook's page: a small interface, the sound as 16-bit samples at the browser's own
-// rate, and nothing left behind. Colab calls `recordInColab`, Jupyter's anywidget `render`.
+// Records the microphone in a notebook, with a small user interface, as 16-bit samples at the browser's sampling rate,
+// and releases all resources. The entry points are `recordInColab` for Colab and `render` for Jupyter's anywidget.
 
-const BLOCK = 2048; // samples that the audio thread hands over at once: 43 ms at 48 kHz
-const PIECE = 192 * 1024; // samples of one message to Python, 512 KiB in base64: Colab loses messages from 1 MB on
-const SPEECH = 0.01; // root mean square of a block from which on it is speech: -40 dB of full scale
-const PAUSE = 0.1; // of the loudest block's: what lies under it, -20 dB, is a pause, in a noisy room too
+const BLOCK = 2048; // samples per message of the audio thread: 43 ms at 48 kHz
+const PIECE = 192 * 1024; // samples per message to Python, 512 KiB in base64: Colab drops messages of 1 MB and more
+const SPEECH = 0.01; // minimum root mean square of a block with speech: -40 dBFS
+const PAUSE = 0.1; // relative to the loudest block: below it (-20 dB) is a pause, also in a noisy room
 
 const WORKLET = `
 registerProcessor("hfpipe-blocks", class extends AudioWorkletProcessor {
@@ -22,13 +22,13 @@ registerProcessor("hfpipe-blocks", class extends AudioWorkletProcessor {
   }
 });`;
 
-// Keeps blocks of float samples as 16-bit ones, up to `maxSeconds`, or until `silence` seconds after speech (or null).
+// Collects blocks of float samples as 16-bit samples, until `maxSeconds`, or `silence` seconds after speech (or null).
 class Tape {
   blocks = [];
   length = 0; // samples
   level = 0; // root mean square of the last block
   loudest = 0;
-  quiet = 0; // samples since the last that was speech
+  quiet = 0; // samples since the last speech
 
   constructor(rate, maxSeconds, silence) {
     this.room = Math.round(maxSeconds * rate);
@@ -82,7 +82,7 @@ function show(element) {
 
 async function openMicrophone() {
   if (!navigator.mediaDevices) throw new DOMException("this page is neither https nor localhost", "SecurityError");
-  // As it sounds: what makes a telephone call pleasant takes away from a voice that is to be cloned.
+  // Record without call processing, which would degrade a voice that is to be cloned.
   const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: true };
   return navigator.mediaDevices.getUserMedia({ audio });
 }
@@ -92,12 +92,12 @@ async function connect(context, stream) {
   await context.audioWorklet.addModule(url);
   URL.revokeObjectURL(url);
   const node = new AudioWorkletNode(context, "hfpipe-blocks", { channelCount: 1, channelCountMode: "explicit" });
-  node.connect(context.destination); // it gives silence, but a browser may not run what leads nowhere
+  node.connect(context.destination); // it outputs silence, but browsers may not run unconnected nodes
   context.createMediaStreamSource(stream).connect(node);
   return node.port;
 }
 
-// Resolves at the first event of a type; rejects once the signal is aborted.
+// Resolves at the next event of a type; rejects when the signal is aborted.
 function next(target, type, signal) {
   return new Promise((resolve, reject) => {
     target.addEventListener(type, resolve, { once: true, signal });
@@ -105,8 +105,8 @@ function next(target, type, signal) {
   });
 }
 
-// Shows the interface in an element and resolves to { rate, samples } (Hz, Int16Array) when the recording is over.
-// Rejects with a DOMException: getUserMedia's, or "Cancelled" where the signal, or a later recording, ended it.
+// Shows the recorder in an element, and resolves to { rate, samples } (Hz, Int16Array) when the recording has ended.
+// Rejects with a DOMException: that of getUserMedia, or "Cancelled" if the signal or a later recording ended it.
 export async function record(element, { max_seconds, silence }, signal) {
   globalThis.hfpipeRecorder?.cancel();
   const over = new AbortController();
@@ -121,7 +121,7 @@ export async function record(element, { max_seconds, silence }, signal) {
     atTheEnd(() => face.remove());
     await next(button, "click", over.signal);
     button.disabled = true;
-    const context = new AudioContext(); // before the wait for the microphone: Safari wants it near the click
+    const context = new AudioContext(); // before awaiting the microphone: Safari requires a recent click
     atTheEnd(() => context.close());
     const stream = await openMicrophone();
     atTheEnd(() => stream.getTracks().forEach((track) => track.stop()));

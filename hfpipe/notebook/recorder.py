@@ -1,4 +1,4 @@
-"""Record the microphone in a notebook: Colab, or JupyterLab and Jupyter Notebook in a browser."""
+"""Record the microphone in a notebook in a browser: Colab, JupyterLab or Jupyter Notebook."""
 
 import base64
 import json
@@ -13,15 +13,15 @@ import numpy as np
 from ..pipeline.audio import SAMPLING_RATE, load_audio, write_wav
 
 RECORDER = Path(__file__).with_name("recorder.js")
-SHOWN_WITHIN = 20.0  # seconds in which a page must have shown the interface
-POLL = 0.05  # seconds between two looks at what the page sent
+SHOWN_WITHIN = 20.0  # seconds until the page must have shown the recorder
+POLL = 0.05  # seconds between polls for messages from the page
 INSTALL = "pip install 'hfpipe[notebook]', restart the kernel and reload the page"
 RELOAD = (
     "Reload a page that was open while hfpipe[notebook] was installed; else use Colab, or JupyterLab in a browser."
 )
 UPLOAD = "Or upload an audio file and give its path."
 
-# What to do, by the name of getUserMedia's exception (W3C, Media Capture and Streams, §10.2), or "Cancelled"
+# Advice by the name of getUserMedia's exception (W3C, Media Capture and Streams, §10.2), or "Cancelled".
 PROBLEMS = {
     "NotAllowedError": "the browser refused the microphone. Allow it for this page (the icon left of the address) "
     "and run the cell again. VS Code gives notebooks no microphone: open them in a browser.",
@@ -33,27 +33,28 @@ PROBLEMS = {
 
 
 def record(path="grabacion.wav", *, max_seconds: float = 120.0, silence: float | None = None) -> Path:
-    """Records the browser's microphone to a WAV of 16 kHz, mono, 16-bit PCM; blocks until the recording is over.
+    """Record the browser's microphone to a 16 kHz mono 16-bit PCM WAV file; block until the recording has ended.
 
-    A button under the cell starts it ("Grabar") and stops it ("Parar"); beside it are the level and the seconds. There
-    is one interface in a page: a later call takes the place of an earlier one. Interrupting the cell cancels. As a
-    `speaker_wav`, record only somebody who agreed to be cloned.
+    A button below the cell starts ("Grabar") and stops ("Parar") the recording, next to a level meter and a clock. A
+    page has one recorder: a new call cancels an earlier one. Interrupting the cell cancels the recording. Only record
+    a `speaker_wav` with the consent of the speaker.
 
     Args:
         path: the file to write; it appears whole or not at all.
-        max_seconds: seconds after which the recording stops by itself.
-        silence: seconds without speech, once there was speech, after which it stops by itself; None: it doesn't.
-            Speech is told by its level alone: over -40 dB of full scale, and no 20 dB below the loudest so far.
+        max_seconds: duration in seconds after which the recording stops automatically.
+        silence: duration in seconds of silence after speech at which the recording stops automatically; None disables
+            this. Speech is detected by its level: at least -40 dBFS, and less than 20 dB below the loudest so far.
 
     Returns:
         The path of the file.
 
     Raises:
-        RuntimeError: not in a notebook, or in one whose page shows no interface; no microphone; cancelled; or nothing
-            was recorded.
-        PermissionError: the browser refused the microphone.
-        ImportError: in Jupyter, the extra `notebook` isn't installed; Colab needs none.
-        FileNotFoundError, ValueError: `path` or the seconds can't be.
+        RuntimeError: this isn't a notebook, its page doesn't show the recorder, there is no microphone, the recording
+            was cancelled, or nothing was recorded.
+        PermissionError: the browser denied access to the microphone.
+        ImportError: the extra `notebook` isn't installed in Jupyter. Colab doesn't need it.
+        FileNotFoundError: the folder of `path` doesn't exist.
+        ValueError: a duration isn't positive and finite.
     """
     path = Path(path)
     if not path.absolute().parent.is_dir():
@@ -78,7 +79,7 @@ def record(path="grabacion.wav", *, max_seconds: float = 120.0, silence: float |
 
 
 def _record_in_colab(options: dict) -> tuple[dict, list[bytes]]:
-    """Gives what `recordInColab` resolves to, and the pieces of the sound."""
+    """Return the result of `recordInColab`, and the chunks of audio."""
     from google.colab import output
 
     source = json.dumps(RECORDER.read_text(encoding="utf-8"))
@@ -97,7 +98,7 @@ def _record_in_colab(options: dict) -> tuple[dict, list[bytes]]:
 
 
 def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
-    """Gives what `render` sends at the end, and the pieces of the sound."""
+    """Return the last message of `render`, and the chunks of audio."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if not hasattr(shell, "kernel"):
         raise RuntimeError(
@@ -111,8 +112,8 @@ def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
         from jupyter_ui_poll import ui_events
     except ImportError as error:
         raise ImportError(f"recording in Jupyter needs anywidget and jupyter_ui_poll: {INSTALL}") from error
-    if not hasattr(shell.kernel, "do_one_iteration"):  # what jupyter_ui_poll calls; ipykernel 7 has nothing like it
-        raise ImportError(f"recording in Jupyter needs ipykernel 6, whose running cells hear the page: {INSTALL}")
+    if not hasattr(shell.kernel, "do_one_iteration"):  # used by jupyter_ui_poll; removed in ipykernel 7
+        raise ImportError(f"recording in Jupyter needs ipykernel 6, in which running cells get messages: {INSTALL}")
 
     class Recorder(anywidget.AnyWidget):
         _esm = RECORDER
@@ -122,7 +123,7 @@ def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
     came = {"shown": [], "piece": [], "end": []}
     widget.on_msg(lambda _, content, buffers: came[content["kind"]].append((content, buffers)))
     deadline = time.monotonic() + SHOWN_WITHIN
-    # Cells that jupyter_ui_poll made wait run without the kernel's handler, and no interrupt would reach this one
+    # Cells deferred by jupyter_ui_poll run without the kernel's SIGINT handler, so an interrupt wouldn't reach them.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         display(widget)

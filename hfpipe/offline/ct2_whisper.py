@@ -1,4 +1,4 @@
-"""Read a Whisper that CTranslate2 stores into the state dict of transformers' WhisperForConditionalGeneration."""
+"""Convert a CTranslate2 Whisper to a state dict of transformers' `WhisperForConditionalGeneration`."""
 
 import math
 import struct
@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import torch
 
-# The layout is CTranslate2's own (src/models/model.cc and python/ctranslate2/specs/model_spec.py), version 6.
+# CTranslate2's binary format, version 6, as in its src/models/model.cc and python/ctranslate2/specs/model_spec.py.
 VERSION = 6
 SPEC = "WhisperSpec"
 DTYPES = {0: "<f4", 1: "i1", 2: "<i2", 3: "<i4", 4: "<f2"}
@@ -27,12 +27,12 @@ LAYER = {
     "ffn/linear_0": "fc1",
     "ffn/linear_1": "fc2",
 }
-STACKED = {  # one matrix holds several, row upon row
+STACKED = {  # fused projections, concatenated along the rows
     "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
 }
 PARAMETERS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-SETTINGS = {  # what the architecture fixes, or the configuration says
+SETTINGS = {  # scalars that transformers keeps in the config or fixes in the architecture
     "activation",
     "alibi",
     "alignment_heads",
@@ -45,10 +45,10 @@ SETTINGS = {  # what the architecture fixes, or the configuration says
 
 
 def read_variables(data: bytes) -> dict[str, np.ndarray]:
-    """Parses the bytes of a CTranslate2 `model.bin` into its arrays by name, aliases included.
+    """Parse the bytes of a CTranslate2 `model.bin`, and return its arrays by name, including aliases.
 
     Raises:
-        ValueError: truncated, longer than it says, not version 6, or not a Whisper.
+        ValueError: the file is truncated, has trailing bytes, isn't version 6, or isn't a Whisper.
     """
     reader = _Reader(data)
     version = reader.number("I")
@@ -57,7 +57,7 @@ def read_variables(data: bytes) -> dict[str, np.ndarray]:
     spec = reader.string()
     if spec != SPEC:
         raise ValueError(f"the CTranslate2 model is a {spec!r}; valid is {SPEC!r}. {_ADVICE}")
-    reader.number("I")  # the revision of the spec
+    reader.number("I")  # revision of the spec
     variables = {}
     for _ in range(reader.number("I")):
         name = reader.string()
@@ -79,14 +79,14 @@ def read_variables(data: bytes) -> dict[str, np.ndarray]:
 
 
 def whisper_state_dict(data: bytes) -> dict[str, torch.Tensor]:
-    """Turns the bytes of a CTranslate2 Whisper `model.bin` into a float32 state dict for transformers.
+    """Convert the bytes of a CTranslate2 Whisper `model.bin` to a float32 state dict for transformers.
 
-    The keys are all those of `WhisperForConditionalGeneration`, so that it loads with `strict=True`; `proj_out.weight`
-    is the token embedding, as the two are tied. The bias of each key projection is dropped: Whisper has none, and
-    CTranslate2 stores zeros.
+    The state dict has all keys of `WhisperForConditionalGeneration`, so it can be loaded with `strict=True`;
+    `proj_out.weight` is the token embedding, to which it is tied. The zero bias that CTranslate2 stores for key
+    projections is dropped, since Whisper has none.
 
     Raises:
-        ValueError: all that `read_variables` raises; a quantised model; a variable that is no part of Whisper.
+        ValueError: the file is invalid (see `read_variables`), quantized, or has variables that aren't Whisper's.
     """
     state = {}
     for name, array in read_variables(data).items():
@@ -94,7 +94,7 @@ def whisper_state_dict(data: bytes) -> dict[str, torch.Tensor]:
         if rest.rpartition("/")[2] in SETTINGS:
             continue
         if array.dtype.name not in FLOATS:
-            raise ValueError(f"{name!r} is quantised to {array.dtype}; valid is {' or '.join(FLOATS)}. {_ADVICE}")
+            raise ValueError(f"{name!r} is quantized to {array.dtype}; valid is {' or '.join(FLOATS)}. {_ADVICE}")
         state.update(_rename(side, rest, torch.from_numpy(array.astype(np.float32))))
     return state
 
@@ -103,7 +103,7 @@ _ADVICE = "Download or copy it again, or give the float16 model.bin of a Whisper
 
 
 def _rename(side: str, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Maps one variable of the encoder or the decoder to the parameters that it holds."""
+    """Return the parameters that a variable of the encoder or decoder contains, by their name in transformers."""
     whole = {
         "embeddings/weight": {"model.decoder.embed_tokens.weight": tensor},
         "position_encodings/encodings": {f"model.{side}.embed_positions.weight": tensor},
@@ -128,11 +128,11 @@ def _rename(side: str, name: str, tensor: torch.Tensor) -> dict[str, torch.Tenso
                 for target, piece in pieces
                 if not (parameter == "bias" and target.endswith("k_proj"))
             }
-    raise ValueError(f"the variable {side}/{name} is no part of Whisper. {_ADVICE}")
+    raise ValueError(f"the variable {side}/{name} isn't part of Whisper. {_ADVICE}")
 
 
 class _Reader:
-    """Takes little-endian numbers and strings off the front of bytes, and says so when they end too early."""
+    """Reads little-endian numbers and strings sequentially, and raises ValueError at an unexpected end."""
 
     def __init__(self, data: bytes):
         self.data = memoryview(data)

@@ -1,4 +1,4 @@
-"""Tell how alike two voices are, by resemblyzer's encoder of speakers."""
+"""Compare voices by the speaker embeddings of resemblyzer."""
 
 import functools
 import warnings
@@ -7,26 +7,27 @@ import numpy as np
 
 from .audio import load_audio, resample
 
-ENCODER_RATE = 16_000  # Hz, what resemblyzer's encoder hears
-ENCODER_LEVEL = -30.0  # dBFS, to which resemblyzer's authors bring speech before they embed it
+ENCODER_RATE = 16_000  # Hz, the sampling rate of resemblyzer's encoder
+ENCODER_LEVEL = -30.0  # dBFS, the level to which resemblyzer normalizes speech before it is embedded
 
 
 def similarity(one, other) -> float:
-    """Measures how alike the voices of two recordings are: a cosine, at most 1.
+    """Return the cosine similarity of the speaker embeddings of two recordings, at most 1.
 
-    By resemblyzer's authors the median is 0.89 for two recordings of one speaker, and 0.52 for two speakers.
+    The authors of resemblyzer report a median of 0.89 for two recordings of the same speaker, and of 0.52 for
+    recordings of different speakers.
 
     Args:
-        one, other: recordings of speech, as `load_audio` takes them.
+        one, other: recordings of speech, in any form that `load_audio` accepts.
 
     Raises:
-        ImportError: resemblyzer is missing; also all that `load_audio` raises.
+        ImportError: resemblyzer isn't installed. Also every exception of `load_audio`.
     """
     return float(embed_speaker([load_audio(one)]) @ embed_speaker([load_audio(other)]))
 
 
 def embed_speaker(recordings) -> np.ndarray:
-    """Embeds (waveform, rate in Hz) pairs by one speaker as resemblyzer does: float32 (256,) of length 1."""
+    """Return the embedding of a speaker, float32 of shape (256,) with unit norm, from (waveform, rate in Hz) pairs."""
     waves = []
     for samples, rate in recordings:
         wave = resample(samples, rate, ENCODER_RATE)
@@ -39,8 +40,10 @@ def embed_speaker(recordings) -> np.ndarray:
 def _voice_encoder():
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its imports are of names that scipy and setuptools deprecate
+            warnings.simplefilter("ignore")  # resemblyzer imports deprecated names of scipy and setuptools
             from resemblyzer import VoiceEncoder
     except ImportError as error:
-        raise ImportError("telling voices apart needs resemblyzer: pip install 'hfpipe[offline]'") from error
+        raise ImportError(
+            "comparing voices needs resemblyzer: pip install 'hfpipe[lab]' (or 'hfpipe[offline]')"
+        ) from error
     return VoiceEncoder("cpu", verbose=False)

@@ -21,6 +21,7 @@ DEFAULT_PARTS = {
     "llm": "Qwen/Qwen2.5-1.5B-Instruct@989aa7980e4cf806f80c7fef2b1adb7bc71aa306",
     "tts": "coqui/XTTS-v2@6c2b0d75eae4b7047358e3b6bd9325f857d43f77",
 }
+XTTS_LICENSE_URL = "https://coqui.ai/cpml"
 XTTS_ID = split_revision(DEFAULT_PARTS["tts"])[0]
 TIMEOUT = 5  # seconds to wait for the Hub's first answer
 WITHOUT_HUB = "With no Hub at all: pip install 'hfpipe[offline]' and model=hfpipe.offline_repo()."

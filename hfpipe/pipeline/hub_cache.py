@@ -1,4 +1,4 @@
-"""Keep what hfpipe makes: the offline repo, the answer to a licence question, what was computed of voices."""
+"""Cache what hfpipe computes on disk: the offline repo, voices, and the acceptance of the license of XTTS."""
 
 import contextlib
 import os
@@ -9,27 +9,30 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .files import atomic_write
+
 
 def cache_folder() -> Path:
-    """Names the folder of hfpipe's own files, `$HFPIPE_CACHE` or `hfpipe` in the user's cache; it may not exist."""
+    """Return the cache folder, `$HFPIPE_CACHE` or `hfpipe` in the user's cache directory; it may not exist yet."""
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hfpipe")
     return Path(os.environ.get("HFPIPE_CACHE") or user_cache).expanduser()
 
 
 def kept_on_disk(name: str, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Gives tensors from the cache's file of that name, without its ending, or computes them and writes it.
+    """Return the tensors cached under a name, or compute and cache them.
 
-    The file is written whole or not at all; a cache that is spoiled or can't be written is done without.
+    The cache is optional: a damaged file is replaced, and a folder that can't be written to is ignored.
+
+    Args:
+        name: path of the cache file within the cache folder, without its suffix.
+        compute: returns the tensors; it is called if there is no intact file.
     """
     file = cache_folder() / f"{name}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):  # none yet, or spoiled
+    with contextlib.suppress(OSError, SafetensorError):  # missing or damaged
         return load_file(file)
     tensors = {key: tensor.contiguous() for key, tensor in compute().items()}
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
+    with contextlib.suppress(OSError, SafetensorError):  # safetensors raises its own error when the disk is full
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial)
-        os.replace(partial, file)
-    except OSError:
-        partial.unlink(missing_ok=True)
+        with atomic_write(file) as temporary:
+            save_file(tensors, temporary)
     return tensors

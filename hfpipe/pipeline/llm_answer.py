@@ -1,4 +1,4 @@
-"""What LLMs here and elsewhere share: the instruction, the history, and the text as it is written."""
+"""Shared by local and remote LLMs: system prompts, the chat history, and streaming of the answer's text."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from .text_sentences import split_pieces
 
-SYSTEM_PROMPTS = {  # a small model obeys best in the language that it is to answer in
+SYSTEM_PROMPTS = {  # small models follow a prompt best in the language of the answer
     "es": "Responde en español, en una a tres oraciones, de forma directa y amable. Se leerá en voz alta.",
     "en": "Answer in English, in one to three sentences, directly and kindly. It will be read aloud.",
 }
@@ -16,13 +16,14 @@ THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 
 
 class Writer:
-    """Takes an answer's text as it grows, and passes on what of it the answer is sure to hold.
+    """Streams the text of an answer while it is generated, holding back what may still be removed at the end.
 
-    Should the answer run into its limit, its last sentence is cut off, and the only one loses its last word.
+    An answer that reaches its token limit loses its unfinished last sentence, or, if that is its only one, the last
+    word. Therefore only complete sentences are passed on, and of a first sentence all but its last word.
 
     Args:
         language: ISO 639-1 code of the answer.
-        on_text: is called with the next words; joined as they are, they are the answer.
+        on_text: called with each new part of the text; the concatenation of all parts is the answer.
     """
 
     def __init__(self, language: str, on_text: Callable[[str], None] | None):
@@ -30,14 +31,19 @@ class Writer:
         self._sent = ""
 
     def write(self, text: str) -> None:
-        """Takes all that is written by now."""
+        """Pass on the new text that is certain to be in the answer.
+
+        Args:
+            text: all of the text generated so far.
+        """
         pieces = split_pieces(text, self._language)
         self._send(("".join(pieces[:-1]) if len(pieces) > 1 else text.rpartition(" ")[0]).rstrip())
 
     def finish(self, answer: str) -> str:
-        """Passes on the rest of the answer, and returns it.
+        """Pass on the rest of the answer, and return the answer as it was passed on.
 
-        A sentence that seemed to end, and was sent, may have gone on and been cut off: then what was sent stands.
+        A sentence may have been passed on as complete, continued, and then been truncated: in that case the answer is
+        the text that was passed on.
         """
         self._send(answer)
         return answer if answer.startswith(self._sent) else self._sent.strip()
@@ -49,18 +55,18 @@ class Writer:
 
 
 def tidy(text: str) -> str:
-    """Leaves out what was only thought, and makes white space single blanks, or line breaks where lines end."""
+    """Remove `<think>` blocks, and collapse each run of whitespace to a single space or line break."""
     return re.sub(r"\s+", lambda space: "\n" if "\n" in space[0] else " ", THINKING.sub("", text).strip())
 
 
 def default_system_prompt(language: str) -> str:
-    """Gives the default instruction for an answer in a language: 1 to 3 sentences, direct and kind."""
+    """Return the default system prompt for a language: answer in 1 to 3 sentences, directly and kindly."""
     name = LANGUAGES.get(language, language).title()
     return SYSTEM_PROMPTS.get(language, OTHER_SYSTEM_PROMPT.format(name))
 
 
 def check_history(history) -> list[dict]:
-    """Gives the history as a list; raises ValueError where a turn of it isn't in chat format."""
+    """Return the history as a list; raise ValueError if a turn of it isn't in chat format."""
     for turn in history:
         valid = isinstance(turn, dict) and turn.get("role") in ("user", "assistant")
         if not valid or not isinstance(turn.get("content"), str):

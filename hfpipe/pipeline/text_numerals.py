@@ -1,4 +1,4 @@
-"""Read numbers, money, measures, dates and hours out in words, in Spanish and in English."""
+"""Write numbers, amounts of money, measurements, dates and times out in words, in Spanish and English."""
 
 import datetime
 import functools
@@ -10,15 +10,15 @@ from babel.units import format_unit
 from num2words import num2words
 
 BLANK = "[ \u00a0\u202f\u2009]"
-GROUPED = {  # how thousands are grouped; Mexico and English write a comma, Spain and South America a dot
+GROUPED = {  # by thousands separator: a comma in English and in Mexico, a dot in Spain and South America
     ".": r"\d{1,3}(?:\.\d{3})+(?!\d)",
     ",": r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)",
     " ": rf"\d{{1,3}}(?:{BLANK}\d{{3}})+(?!\d)",
 }
-SPOKEN_DIGITS = 10  # so many digits in a row, or a zero in front, are a telephone or an account: digit by digit
-LONGEST_NUMBER = 15  # digits, grouped, that are still said as one number
+SPOKEN_DIGITS = 10  # from this many digits on, or with a leading zero, read digit by digit: phone or account numbers
+LONGEST_NUMBER = 15  # digits of a number with thousands separators that is still read as a cardinal
 
-UNITS = {  # the sign after a number: its name in CLDR
+UNITS = {  # unit symbol: CLDR unit identifier
     "km/h": "speed-kilometer-per-hour", "m/s": "speed-meter-per-second", "mph": "speed-mile-per-hour",
     "km²": "area-square-kilometer", "m²": "area-square-meter", "km2": "area-square-kilometer",
     "m2": "area-square-meter", "ha": "area-hectare", "m³": "volume-cubic-meter", "m3": "volume-cubic-meter",
@@ -34,7 +34,7 @@ UNITS = {  # the sign after a number: its name in CLDR
     "h": "duration-hour", "min": "duration-minute", "s": "duration-second", "ms": "duration-millisecond",
 }  # fmt: skip
 UNITS |= {sign.lower(): name for sign, name in UNITS.items() if sign.lower() not in UNITS}
-CURRENCIES = {  # by the code of ISO 4217: one, several, one hundredth, several hundredths
+CURRENCIES = {  # by ISO 4217 code: singular, plural, and singular and plural of the hundredth
     "es": {
         "EUR": ("euro", "euros", "céntimo", "céntimos"), "USD": ("dólar", "dólares", "centavo", "centavos"),
         "MXN": ("peso", "pesos", "centavo", "centavos"), "COP": ("peso", "pesos", "centavo", "centavos"),
@@ -50,11 +50,11 @@ CURRENCIES = {  # by the code of ISO 4217: one, several, one hundredth, several 
         "JPY": ("yen", "yen", "sen", "sen"),
     },
 }  # fmt: skip
-# A text alone doesn't tell whose "$" it is: dollars, the only ones that both languages call so everywhere.
+# The country that "$" belongs to isn't known from the text alone, so it is read as dollars.
 SIGNS = {"€": "EUR", "US$": "USD", "MX$": "MXN", "COP$": "COP", "S/": "PEN", "$": "USD", "£": "GBP", "¥": "JPY"}
 SCALES = {"es": "mil|millón|millones|mil millones|billones", "en": "thousand|million|billion|trillion"}
 
-# num2words' ordinals from 11 on are of another age; these are the Academy's (Ortografía 2010, VIII.2).
+# num2words' ordinals from 11 on are archaic; these follow the Real Academia Española (Ortografía, 2010, VIII.2).
 TENTHS = ("", "décimo", "vigésimo", "trigésimo", "cuadragésimo", "quincuagésimo", "sexagésimo", "septuagésimo",
           "octogésimo", "nonagésimo")  # fmt: skip
 UNITHS = ("", "primero", "segundo", "tercero", "cuarto", "quinto", "sexto", "séptimo", "octavo", "noveno")
@@ -68,7 +68,7 @@ DENOMINATORS = {
     "en": ("half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"),
 }
 
-# Spanish words that may follow a number and are no noun that it would agree with.
+# Spanish words that may follow a number but aren't a noun that it agrees with.
 NO_NOUNS = set(
     """a al ahora am antes cada como con cuando de del desde después donde e el en entre era es esa ese esta este fue
     fuera ha hasta hay la las le lo los más menos mil ni no o para pero pm por porque que se sea según si sin sino
@@ -79,7 +79,7 @@ FEMININE = re.compile(r"(?:as?|ción|ciones|sión|siones|dad|dades|tud|tudes|man
 
 
 class Written(NamedTuple):
-    """A number as it is written: its whole digits, its decimal mark and decimals, and whether it groups thousands."""
+    """A written number: integer digits, decimal separator, decimals, and whether it has thousands separators."""
 
     whole: str
     mark: str
@@ -88,13 +88,13 @@ class Written(NamedTuple):
 
 
 def number_pattern(language: str) -> str:
-    """Gives the regular expression of a number as it is written in a language, without groups."""
+    """Return the regular expression, without capturing groups, of a number as written in a language."""
     groups = [pattern for mark, pattern in GROUPED.items() if language == "es" or mark != "."]
     return rf"(?:{'|'.join(groups)}|\d+)(?:[.,]\d+)?" if language == "es" else rf"(?:{'|'.join(groups)}|\d+)(?:\.\d+)?"
 
 
 def say_number(number: str, language: str) -> str:
-    """Says a number, written with separators or without; a telephone's digits one by one."""
+    """Return a number in words; long numbers without separators, such as phone numbers, are read digit by digit."""
     whole, mark, decimals, is_grouped = split_number(number, language)
     longest = LONGEST_NUMBER if is_grouped else SPOKEN_DIGITS - 1
     if len(whole) > longest or (len(whole) > 1 and whole[0] == "0"):
@@ -112,20 +112,21 @@ def say_number(number: str, language: str) -> str:
 
 
 def say_digits(digits: str, language: str) -> str:
-    """Says digits one by one."""
+    """Return the names of digits, one by one."""
     return " ".join(_cardinal(int(digit), language) for digit in digits)
 
 
 def say_year(year: int, language: str) -> str:
-    """Says a year, which English reads in pairs."""
+    """Return a year in words; English reads it in pairs of digits."""
     return num2words(year, lang="en", to="year") if language == "en" else _cardinal(year, language)
 
 
 def say_ordinal(number: int, language: str, *, feminine: bool = False, short: bool = False) -> str:
-    """Says an ordinal; in Spanish those from 1 to 99, and others as plain numbers, as people do.
+    """Return an ordinal in words; in Spanish, numbers outside of 1 to 99 are read as cardinals, as is usual in speech.
 
     Args:
-        feminine: "primera". short: before a noun: "primer", "tercer".
+        feminine: use the Spanish feminine form, such as "primera".
+        short: use the Spanish form before a masculine noun: "primer", "tercer".
     """
     if language == "en":
         return num2words(number, lang="en", to="ordinal")
@@ -139,7 +140,7 @@ def say_ordinal(number: int, language: str, *, feminine: bool = False, short: bo
 
 
 def say_date(day: int, month: int, year: int | None, language: str) -> str:
-    """Says a date: "tres de mayo de dos mil veintiséis", "May third, twenty twenty-six"."""
+    """Return a date in words: "tres de mayo de dos mil veintiséis", "May third, twenty twenty-six"."""
     name = get_month_names("wide", locale=language)[month]
     if language == "en":
         return f"{name} {say_ordinal(day, 'en')}" + (f", {say_year(year, 'en')}" if year else "")
@@ -148,7 +149,7 @@ def say_date(day: int, month: int, year: int | None, language: str) -> str:
 
 
 def read_dates(text: str, language: str) -> str:
-    """Writes dates in words: "2026-11-24", "24/11/2026" (in English "11/24/2026"), "1 de mayo", "May 1"."""
+    """Write out dates: "2026-11-24", "24/11/2026" (in English "11/24/2026"), "1 de mayo", "May 1"."""
 
     def say(match: re.Match) -> str:
         first, second = match[1], match[3]
@@ -169,7 +170,7 @@ def read_dates(text: str, language: str) -> str:
 
 
 def read_hours(text: str, language: str) -> str:
-    """Writes hours in words: "3:30", "15:00 h", "8 p. m."."""
+    """Write out times of day: "3:30", "15:00 h", "8 p. m."."""
     half = rf"(?:{BLANK}?([ap])\.?{BLANK}?m\b\.?)"
     clock = rf"(?<![\d:.,])(\d{{1,2}}):([0-5]\d)(?::[0-5]\d)?(?:{BLANK}?h(?:rs?|oras)?\b\.?)?{half}?(?![\d:])"
     plain = rf"(?<![\d:.,])(\d{{1,2}})(){half}(?![\d:])"
@@ -186,9 +187,9 @@ def read_hours(text: str, language: str) -> str:
 
 
 def read_money(text: str, language: str) -> str:
-    """Writes amounts of money in words: "1.500 €", "$3.50", "US$ 2 millones", "20 EUR".
+    """Write out amounts of money: "1.500 €", "$3.50", "US$ 2 millones", "20 EUR".
 
-    Two decimals are hundredths, and any other number of them is a decimal.
+    Two decimals are read as hundredths, such as cents; any other number of them as a decimal fraction.
     """
     names, number = CURRENCIES[language], number_pattern(language)
     signs = "|".join(sorted(map(re.escape, [*SIGNS, *names]), key=len, reverse=True))
@@ -205,7 +206,7 @@ def read_money(text: str, language: str) -> str:
 
 
 def read_ordinals(text: str, language: str) -> str:
-    """Writes "1º", "2.ª", "3er", "4ta" and "1st" in words."""
+    """Write out ordinals: "1º", "2.ª", "3er", "4ta", "1st"."""
 
     def say(match: re.Match) -> str:
         mark = match[2].removeprefix(".")
@@ -216,7 +217,7 @@ def read_ordinals(text: str, language: str) -> str:
 
 
 def read_measures(text: str, language: str) -> str:
-    """Writes numbers with units in words: "5 km", "20 °C", "50 %"."""
+    """Write out numbers with units: "5 km", "20 °C", "50 %"."""
     pattern = rf"({number_pattern(language)}){BLANK}?({_signs()})(?:/([^\W\d_]+))?(?![\w/])"
 
     def say(match: re.Match) -> str:
@@ -227,7 +228,7 @@ def read_measures(text: str, language: str) -> str:
 
 
 def read_numbers(text: str, language: str) -> str:
-    """Writes all numbers that are left in words; in Spanish they agree with the noun behind them."""
+    """Write out all remaining numbers; in Spanish they agree in gender with the noun that follows."""
 
     def say(match: re.Match) -> str:
         said = say_number(match[0], language)
@@ -238,7 +239,7 @@ def read_numbers(text: str, language: str) -> str:
 
 
 def read_fractions(text: str, language: str) -> str:
-    """Writes "3/4", "½" and "1/2 kg" in words."""
+    """Write out fractions: "3/4", "½", "1/2 kg"."""
     unit = rf"((?<=\d/)\d{{1,2}}|(?<=[½¼¾])){BLANK}?({_signs()})(?![\w/])"
     text = re.sub(unit, lambda match: f"{match[1]} {_unit(UNITS[match[2]], language)[0]}", text)
     for sign, fraction in {"½": "1/2", "¼": "1/4", "¾": "3/4"}.items():
@@ -262,7 +263,13 @@ def read_fractions(text: str, language: str) -> str:
 
 
 def count(number: str, names: tuple[str, str], language: str) -> str:
-    """Says a number with its noun, given in singular and plural: "un euro", "dos euros", "un millón de euros"."""
+    """Return a number in words with its noun: "un euro", "dos euros", "un millón de euros".
+
+    Args:
+        number: as written.
+        names: the noun, in the singular and in the plural.
+        language: "es" or "en".
+    """
     one, several = names
     said = say_number(number, language)
     if language == "es" and one != several:
@@ -273,7 +280,7 @@ def count(number: str, names: tuple[str, str], language: str) -> str:
 
 
 def agree(said: str, noun: str) -> str:
-    """Lets a Spanish number agree with its noun: "veintiún años", "veintiuna casas", "doscientas personas"."""
+    """Inflect a Spanish number to agree with its noun: "veintiún años", "veintiuna casas", "doscientas personas"."""
     if FEMININE.search(noun) and not MASCULINE_IN_A.search(noun):
         said = re.sub(r"(cient|quinient)os\b(?! mill)", r"\1as", said)
         return re.sub(r"(?<!\w)uno$|(?<=veinti)uno$", "una", said)
@@ -281,13 +288,13 @@ def agree(said: str, noun: str) -> str:
 
 
 def roman(letters: str) -> int:
-    """Gives the number that Roman numerals stand for."""
+    """Return the value of a Roman numeral."""
     values = [ROMAN[letter] for letter in letters.upper()]
     return sum(-value if value < max(values[i:]) else value for i, value in enumerate(values))
 
 
 def split_number(number: str, language: str) -> Written:
-    """Splits a written number at its decimal mark, and takes its thousands together."""
+    """Split a written number at its decimal separator, and remove its thousands separators."""
     for mark, pattern in GROUPED.items():
         match = re.fullmatch(rf"({pattern})(?:([.,])(\d+))?", number)
         if match and match[2] != mark and (language == "es" or mark != "."):
@@ -301,7 +308,7 @@ def _cardinal(number: int, language: str) -> str:
 
 
 def _noun_after(match: re.Match) -> str | None:
-    """Gives the Spanish noun that a number counts, as far as one can see."""
+    """Return the Spanish noun that follows a number, or None; a heuristic without part-of-speech tagging."""
     following = re.match(rf"{BLANK}(?:mil{BLANK})?([^\W\d_]+)", match.string[match.end() :])
     return following[1] if following and following[1].islower() and following[1] not in NO_NOUNS else None
 
@@ -309,7 +316,7 @@ def _noun_after(match: re.Match) -> str | None:
 def _date(written: str, day: str, month: str, year: str, language: str) -> str:
     try:
         date = datetime.date(int(year), int(month), int(day))
-    except ValueError:  # no such day: another kind of number
+    except ValueError:  # not a calendar date
         return written
     return f" {say_date(date.day, date.month, date.year, language)} "
 

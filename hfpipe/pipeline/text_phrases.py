@@ -1,4 +1,4 @@
-"""Cut an answer that is still being written into what can be said already: a first clause, then whole sentences."""
+"""Split an answer that is still being generated into phrases to synthesize: a first clause, then whole sentences."""
 
 import re
 
@@ -6,17 +6,18 @@ import numpy as np
 
 from .text_sentences import CLOSING, SENTENCE_END, split_pieces
 
-SHORTEST = 12  # letters and digits; XTTS adds sounds of its own to less (coqui-ai/TTS#3516)
-CLAUSE_END = re.compile(r"[,;:—–)](?=\s+\S+\s)")  # with a whole word behind it, so that "1,5" and "3:30" are none
+SHORTEST = 12  # letters and digits; XTTS hallucinates sounds for shorter inputs (coqui-ai/TTS#3516)
+CLAUSE_END = re.compile(r"[,;:—–)](?=\s+\S+\s)")  # followed by a complete word, which excludes "1,5" and "3:30"
 
-PAUSES = {True: 0.2, False: 0.1}  # seconds after a phrase, by whether it ends a sentence or a line
+PAUSES = {True: 0.2, False: 0.1}  # seconds of silence after a phrase, by whether it ends a sentence or a line
 
 
 class Phrases:
-    """Takes the text of an answer as it is written, and gives what of it can be said.
+    """Splits an answer into phrases incrementally, as its text is generated.
 
-    The cuts depend on the text alone and not on how it came: each is decided once the word behind it is whole. The
-    phrases hold all of the text, its white space made single blanks, or line breaks within a phrase.
+    The phrases depend only on the text, not on how it was divided into calls of `push`: a split is decided once the
+    word after it is complete. Together the phrases contain all of the text, with runs of whitespace collapsed to
+    single spaces, or to line breaks within a phrase.
 
     Args:
         language: ISO 639-1 code of the answer.
@@ -24,17 +25,17 @@ class Phrases:
 
     def __init__(self, language: str = "es"):
         self.language = language
-        self._waiting = ""  # what was written and not yet said, ending in a whole word and a blank
-        self._word = ""  # that is being written
+        self._waiting = ""  # text not yet returned in a phrase, up to the last complete word and the space after it
+        self._word = ""  # the incomplete last word
         self._has_begun = False
 
     def push(self, text: str) -> list[str]:
-        """Takes what was written next; gives the phrases that it made whole."""
+        """Append text, and return the phrases that it completes."""
         *words, self._word = re.split(r"(?<=\s)(?=\S)", self._word + text)
         return [phrase for word in words for phrase in self._take(word)]
 
     def finish(self) -> list[str]:
-        """Gives the phrases that are left when nothing more will be written."""
+        """Return the remaining phrases once all of the text was pushed."""
         text, self._waiting, self._word = self._waiting + self._word, "", ""
         phrases: list[str] = []
         for piece in split_pieces(text, self.language):
@@ -58,7 +59,7 @@ class Phrases:
         return [phrase]
 
     def _find_end(self) -> int:
-        """Gives where a phrase ends in what waits, or 0."""
+        """Return the end of the first complete phrase in the waiting text, or 0 if there is none."""
         end = 0
         for piece in split_pieces(self._waiting, self.language)[:-1]:
             end += len(piece)
@@ -72,19 +73,19 @@ class Phrases:
 
 
 def split_phrases(text: str, language: str = "es") -> list[str]:
-    """Cuts a whole answer as `Phrases` cuts one that is being written."""
+    """Split a complete answer into the same phrases as `Phrases` does incrementally."""
     phrases = Phrases(language)
     return [*phrases.push(text), *phrases.finish()]
 
 
 def pause_after(phrase: str, sampling_rate: int) -> np.ndarray:
-    """Gives the silence between a phrase and the next one, float32 (samples,)."""
+    """Return the silence between a phrase and the next one, float32 of shape (samples,)."""
     ends_sentence = phrase[-1:].isalnum() or phrase.rstrip(CLOSING).endswith(tuple(SENTENCE_END))
     return np.zeros(round(PAUSES[ends_sentence] * sampling_rate), np.float32)
 
 
 def join_sounds(phrases: list[str], sounds: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-    """Joins the sounds of phrases, with the pauses between them: float32 (samples,), none where there is no phrase."""
+    """Concatenate the audio of phrases with the pauses between them: float32 of shape (samples,)."""
     pauses = [pause_after(phrase, sampling_rate) for phrase in phrases]
     parts = [part for pair in zip(sounds, pauses, strict=True) for part in pair][:-1]
     return np.concatenate([np.zeros(0, np.float32), *parts])

@@ -1,4 +1,4 @@
-"""Find where sentences end, so that speech never stops mid-word and pauses where a listener expects it."""
+"""Split text into sentences, and text that is too long for a model into shorter chunks."""
 
 import re
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from sentencex import segment
 
 SENTENCE_END = ".!?…"
-CLOSING = "\"'»”’)]"  # may follow a sentence's final mark
+CLOSING = "\"'»”’)]"  # may follow the punctuation that ends a sentence
 OPENING = re.compile(r"(?<=\s)[«“‘(\[¿¡]+\s*$")
 
-# Where a sentence that is too long may be cut, best first: after a clause, after a word, and at last anywhere. A mark
-# that also stands inside numbers ("3,5", "3:30") ends nothing unless a space follows; CJK marks need none.
+# Where to split a sentence that is too long, in order of preference: after a clause, after a word, anywhere. Marks
+# that also occur inside numbers ("3,5", "3:30") only count when a space follows; CJK marks need no space.
 FINER_CUTS = (
     re.compile(r"(?<=[,;:،—–)])\s+|(?<=[、，；：])"),
     re.compile(r"\s+"),
@@ -19,18 +19,19 @@ FINER_CUTS = (
 
 
 def split_sentences(text: str, language: str = "es") -> list[str]:
-    """Splits a text into its sentences, without the white space around them.
+    """Split a text into sentences, without the whitespace around them.
 
-    "Sr.", "EE. UU." and "3.º" end no sentence; nor does a full stop before a lower-case letter ("las 3 p. m. y"),
-    which sentencex takes for an end.
+    Abbreviations such as "Sr.", "EE. UU." and "3.º" don't end a sentence, and neither does a full stop before a
+    lowercase letter ("las 3 p. m. y"), where sentencex would split.
     """
     return [sentence.strip() for sentence in split_pieces(text, language)]
 
 
 def cut_at_sentence(text: str, language: str = "es") -> str:
-    """Cuts a text that was broken off back to its last whole sentence; a single unfinished one, to its last word.
+    """Drop the unfinished last sentence of a truncated text.
 
-    An unfinished sentence that stands alone loses its last word, which may be half of one, and ends in "…".
+    If the text is a single unfinished sentence, only its last word is dropped, which may be incomplete, and "…" is
+    appended.
     """
     pieces = split_pieces(text, language)
     if not pieces or pieces[-1].rstrip().rstrip(CLOSING).endswith(tuple(SENTENCE_END)):
@@ -42,21 +43,22 @@ def cut_at_sentence(text: str, language: str = "es") -> str:
 
 
 def split_text(text: str, fits: Callable[[str], bool], language: str = "es") -> list[str]:
-    """Cuts a text into pieces that fit, as few as cutting greedily gives, at the best places there are.
+    """Split a text greedily into chunks that fit, at sentence boundaries where possible.
 
-    Sentences stay whole where they fit, then clauses, then words; only a word that doesn't fit alone is cut within.
+    A sentence that doesn't fit is split into clauses, a clause into words, and a word only if it doesn't fit on its
+    own.
 
     Args:
-        text: any text; its pieces say all of it, in order, but for the white space around cuts.
-        fits: tells whether a piece is short enough. A single character is taken to fit.
-        language: ISO 639-1 code, for where sentences end.
+        text: any text. The chunks contain all of it, in order, except for the whitespace around the splits.
+        fits: returns whether a chunk is short enough. A single character is assumed to fit.
+        language: ISO 639-1 code that selects the sentence boundary rules.
     """
     pieces = split_pieces(" ".join(text.split()), language)
     return [piece.strip() for piece in _pack(pieces, fits, FINER_CUTS) if piece.strip()]
 
 
 def _pack(units: list[str], fits: Callable[[str], bool], finer_cuts: tuple[re.Pattern, ...]) -> list[str]:
-    """Joins units while they fit; one that doesn't fit alone is cut finer."""
+    """Join units while they fit, and split a unit that doesn't fit on its own at the next finer cut."""
     pieces = [""]
     for unit in units:
         if fits((pieces[-1] + unit).strip()):
@@ -71,9 +73,10 @@ def _pack(units: list[str], fits: Callable[[str], bool], finer_cuts: tuple[re.Pa
 
 
 def split_pieces(text: str, language: str) -> list[str]:
-    """Splits a text into sentences that join up to it again, its white space made single blanks or line breaks.
+    """Split a text into sentences whose concatenation is the text with its whitespace collapsed.
 
-    A line's end ends a sentence: headings and items of lists have no full stop.
+    Runs of whitespace become single spaces, or single line breaks. A line break ends a sentence, since headings and
+    list items have no full stop.
     """
     lines = [" ".join(line.split()) for line in text.split("\n")]
     found = [pieces for line in lines if (pieces := _split_line(line, language))]
@@ -84,7 +87,7 @@ def split_pieces(text: str, language: str) -> list[str]:
 
 def _split_line(line: str, language: str) -> list[str]:
     pieces: list[str] = []
-    opened = ""  # marks that sentencex leaves at the end of a sentence and that open the next
+    opened = ""  # opening punctuation that sentencex leaves at the end of the previous sentence
     for piece in segment(language, line):
         piece, opened = opened + piece, ""
         if mark := OPENING.search(piece):

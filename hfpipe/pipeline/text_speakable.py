@@ -1,4 +1,4 @@
-"""Turn what an LLM writes into what a voice can say: words and punctuation, no signs, no Markdown, no emoji."""
+"""Normalize the text of an LLM for speech synthesis: words and punctuation without symbols, Markdown or emoji."""
 
 import re
 import unicodedata
@@ -22,13 +22,14 @@ from .text_numerals import (
     say_year,
 )
 
-LANGUAGES = ("es", "en")  # whose numbers and signs are read here; in others that is left to the voice
+LANGUAGES = ("es", "en")  # with numbers and symbols written out here; for others this is left to the TTS model
 
-ABBREVIATIONS = {
+ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless of case
     "es": {
         r"sr\.": "señor", r"sra\.": "señora", r"sres\.": "señores", r"srta\.": "señorita", r"dr\.": "doctor",
         r"dra\.": "doctora", r"prof\.": "profesor", r"profa\.": "profesora", r"lic\.": "licenciado",
-        r"ing\.": "ingeniero", r"uds?\.": "usted", r"etc\.": "etcétera", r"ee\. ?uu\.": "Estados Unidos",
+        r"ing\.": "ingeniero", r"ud\.": "usted", r"uds\.": "ustedes", r"etc\.": "etcétera",
+        r"ee\. ?uu\.": "Estados Unidos",
         r"p\. ?ej\.": "por ejemplo", r"pág\.": "página", r"págs\.": "páginas", r"cap\.": "capítulo",
         r"art\.": "artículo", r"núm\.": "número", r"n\.? ?[º°](?= ?\d)": "número", r"tel\.": "teléfono",
         r"avda?\.": "avenida", r"a\. ?c\.": "antes de Cristo", r"d\. ?c\.": "después de Cristo",
@@ -41,7 +42,7 @@ ABBREVIATIONS = {
         r"approx\.": "approximately", r"no\.(?= ?\d)": "number", r"24/7": "twenty-four seven",
     },
 }  # fmt: skip
-SIGNS = {  # in this order
+SIGNS = {  # applied in this order
     "es": {
         r"&": "y", r"@": "arroba", r"#(?=\d)": "número", r"(?<=\d)\s*[×*]\s*(?=\d)": "por",
         r"÷": "entre", r"\+": "más", r"±": "más o menos", r"≈|~(?=\s*\d)": "aproximadamente",
@@ -58,7 +59,7 @@ SIGNS = {  # in this order
         r"³": "cubed", r"\^(?=\d)": "to the power of", r"%": "percent", r"°": "degrees",
     },
 }  # fmt: skip
-WORDS = {  # that stand between numbers, and for the marks of an address
+WORDS = {  # for the symbols between numbers, and in URLs and email addresses
     "es": {"minus": "menos", "to": "a", ".": "punto", "/": "barra", "@": "arroba", "-": "guion", "_": "guion bajo",
            ":": "dos puntos"},
     "en": {"minus": "minus", "to": "to", ".": "dot", "/": "slash", "@": "at", "-": "dash", "_": "underscore",
@@ -70,13 +71,13 @@ ADDRESS = re.compile(
     re.IGNORECASE,
 )
 TELEPHONE = re.compile(r"\+\d[\d ()-]{6,}\d|(?<![\d.,])\d{2,4}(?:[ -]\d{2,4}){2,}(?!\d|[.,]\d)")
-# Faces, gestures, hearts, ©, ® and ™: how something is meant, and not a part of what is said.
+# Faces, gestures, hearts, ©, ® and ™ convey tone and aren't read aloud.
 TONE = re.compile("[\u00a9\u00ae\u2122\u263a\u270b\u270c\u2728\u2763\u2764\U0001f389\U0001f38a"
                   "\U0001f44a-\U0001f450\U0001f493-\U0001f49f\U0001f600-\U0001f64f\U0001f90c-\U0001f92f"
                   "\U0001f970-\U0001f97a]")  # fmt: skip
 UNSAYABLE = set("#%&*/@§\\_[]{}|~^`<>=+$")
-MARKS = re.compile(r"`+|\*{2,}|~~|(?<!\w)[*_]+(?=\w)|(?<=\w)\*(?!\s*\d)|^#+ ")  # that a cut phrase leaves unpaired
-CELL = re.compile(r"\s*\|(?:[\s|:-]*\|)*\s*")  # between the cells of a table
+MARKS = re.compile(r"`+|\*{2,}|~~|(?<!\w)[*_]+(?=\w)|(?<=\w)\*(?!\s*\d)|^#+ ")  # left unpaired when a phrase is split
+CELL = re.compile(r"\s*\|(?:[\s|:-]*\|)*\s*")  # separates the cells of a table
 NUMBERED = re.compile(r"\b([Ss]iglos?|[Cc]apítulo|[Tt]omo|[Tt]ítulo|[Vv]olumen|[Aa]cto|[Ll]ibro) ([IVXLC]+)\b")
 ROMAN = re.compile(r"\b([A-ZÁÉÍÓÚ][a-záéíóúñ]+) ([IVX]{1,5})(?![\w.])")
 KINGS = set(
@@ -91,16 +92,16 @@ _markdown = MarkdownIt("commonmark").enable("table")
 
 
 def speakable(text: str, language: str = "es") -> str:
-    """Turns a phrase of an answer into words that a voice can say; "" where there is nothing to say.
+    """Normalize a phrase of an answer for speech synthesis; return "" if there is nothing to read aloud.
 
-    Markdown leaves its words, links their text, and emoji their names where they stand for a word ("compra 🍅 y 🧅");
-    faces, gestures, and what stands outside of sentences are silent. In Spanish and English, numbers, ordinals,
-    fractions, dates, hours, money, units, addresses, abbreviations and signs are written in words as well; in other
-    languages that is left to the voice. ¿ and ¡ stay.
+    Markdown is reduced to its text, and links to their labels. An emoji that stands for a word ("compra 🍅 y 🧅") is
+    replaced by its name; faces, gestures and emoji outside of a sentence are dropped. In Spanish and English, numbers,
+    ordinals, fractions, dates, times, amounts of money, units, URLs, email addresses, abbreviations and symbols are
+    written out; in other languages this is left to the TTS model. "¿" and "¡" are kept.
 
     Args:
-        text: a phrase, as `text_phrases` cuts them.
-        language: ISO 639-1 code of what is said.
+        text: a phrase, as returned by `text_phrases`.
+        language: ISO 639-1 code of the text.
     """
     text = name_emoji(strip_markdown(text), language)
     if language in LANGUAGES:
@@ -124,7 +125,7 @@ def speakable(text: str, language: str = "es") -> str:
 
 
 def strip_markdown(text: str) -> str:
-    """Leaves the words of Markdown: "1. **Lava** la [fruta](https://…)" becomes "1. Lava la fruta"."""
+    """Strip Markdown markup: "1. **Lava** la [fruta](https://…)" becomes "1. Lava la fruta"."""
     blocks, number = [], ""
     for token in _markdown.parse(text):
         if token.type == "list_item_open" and token.info:
@@ -141,7 +142,7 @@ def strip_markdown(text: str) -> str:
 
 
 def name_emoji(text: str, language: str) -> str:
-    """Names the emoji that stand for a word, in the answer's language, and leaves out the others."""
+    """Replace the emoji that stand for a word by their names in the given language, and remove the others."""
     said, end = [], 0
     for found in emoji.emoji_list(text):
         said.append(text[end : found["match_start"]])
@@ -162,7 +163,7 @@ def _words_of(token) -> str:
 
 
 def _read_addresses(text: str, language: str) -> str:
-    """Says addresses of pages, of mail, and file names with such an ending: "es punto wikipedia punto org"."""
+    """Read out URLs, email addresses and bare domain names: "es punto wikipedia punto org"."""
     words = WORDS[language]
 
     def say(match: re.Match) -> str:
@@ -186,7 +187,7 @@ def _read_abbreviations(text: str, language: str) -> str:
 
 
 def _read_telephones(text: str, language: str) -> str:
-    """Says telephone numbers digit by digit, with a pause where they are grouped."""
+    """Read out phone numbers digit by digit, with a comma between groups."""
 
     def say(match: re.Match) -> str:
         groups = re.findall(r"\d+", match[0])
@@ -199,7 +200,7 @@ def _read_telephones(text: str, language: str) -> str:
 
 
 def _read_roman(text: str) -> str:
-    """Says Roman numerals of centuries and chapters, and of kings and popes, who have ordinals up to ten."""
+    """Read out Roman numerals of centuries, chapters, monarchs and popes, the latter two as ordinals up to ten."""
     text = NUMBERED.sub(lambda match: f"{match[1]} {roman(match[2])}", text)
 
     def say(match: re.Match) -> str:
@@ -212,7 +213,7 @@ def _read_roman(text: str) -> str:
 
 
 def _read_ranges(text: str, language: str) -> str:
-    """Says what stands between two numbers: "10-12" is a range, "-4" is below zero, "5 - 3" is a sum."""
+    """Read out hyphens and minus signs at numbers: "10-12" is a range, "-4" is negative, "5 - 3" is a subtraction."""
     number, words = number_pattern(language), WORDS[language]
     text = re.sub(rf"(?<![\w.,-])({number})[-–]({number})(?![\w-])", rf"\1 {words['to']} \2", text)
     text = re.sub(r"(?<=\d) [-−–] (?=\d)", f" {words['minus']} ", text)
@@ -220,7 +221,7 @@ def _read_ranges(text: str, language: str) -> str:
 
 
 def _read_plain_numbers(text: str, language: str) -> str:
-    """Says versions ("3.1.4") part by part, English years in pairs, and all other numbers."""
+    """Read out version numbers ("3.1.4") part by part, English years in pairs of digits, and all remaining numbers."""
     dot = f" {WORDS[language]['.']} " if language == "es" else " point "
     text = re.sub(r"(?<![\d.,])\d+(?:\.\d+){2,}(?![\d,])", lambda match: _version(match[0], dot, language), text)
     if language == "en":
@@ -234,5 +235,5 @@ def _version(written: str, dot: str, language: str) -> str:
 
 
 def _is_unsayable(character: str) -> bool:
-    """Tells whether a sign is neither a letter nor punctuation that is heard as a pause or a tone."""
+    """Return whether a character is a symbol or control character, rather than a letter, digit or punctuation mark."""
     return character in UNSAYABLE or unicodedata.category(character)[0] in "SC"

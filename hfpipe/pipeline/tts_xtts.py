@@ -12,6 +12,7 @@ import torch
 from .audio import Reference, load_reference, resample
 from .cpu_precision import choose_precision, precision_of
 from .cpu_threads import refuse_forked_process
+from .hub_access import XTTS_ID, XTTS_LICENSE_URL
 from .hub_cache import kept_on_disk
 from .memo import Memo
 from .text_sentences import split_text
@@ -23,7 +24,6 @@ from .tts_xtts_checkpoint import (
     SPEAKERS,
     VOCABULARY,
     WEIGHTS,
-    XTTS_ID,
     XTTS_REVISION,
     download,
     missing_file,
@@ -34,7 +34,6 @@ from .tts_xtts_checkpoint import (
     write_weights,
 )
 from .tts_xtts_gpt import Decoder, Sampling
-from .tts_xtts_license import LICENCE_URL
 from .tts_xtts_vocoder import Stream, Vocoder
 
 CONDITIONING_RATE = 22_050  # Hz, what XTTS hears of a voice (coqui-tts, Xtts.get_conditioning_latents)
@@ -117,7 +116,7 @@ class XTTS:
         """
         if self._source is not None and self._source.startswith(f"{XTTS_ID}@"):
             raise ValueError(
-                f"the weights of {XTTS_ID} stay where they are: their licence, {LICENCE_URL}, goes with them. "
+                f"the weights of {XTTS_ID} stay where they are: their license, {XTTS_LICENSE_URL}, goes with them. "
                 f'Keep the reference "{self._source}" instead of a copy; weights loaded from a folder are written.'
             )
         folder = Path(folder)

@@ -1,8 +1,7 @@
-"""Read and write XTTS checkpoints: Coqui's pickles as nothing but weights, and safetensors for the next time."""
+"""Read and write XTTS checkpoints: Coqui's pickles, without running code in them, and safetensors."""
 
 import contextlib
 import json
-import os
 import pickle
 import re
 import warnings
@@ -14,10 +13,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers.initialization import no_init_weights
-from transformers.utils import logging
 
+from .files import atomic_write
 from .hub_access import DEFAULT_PARTS, WITHOUT_HUB, XTTS_ID, check_reachable, split_revision
-from .tts_xtts_license import require_licence
+from .logs import quiet_transformers
+from .tts_xtts_license import require_license
 
 XTTS_REVISION = split_revision(DEFAULT_PARTS["tts"])[1]
 CONFIG, VOCABULARY = "config.json", "vocab.json"
@@ -27,12 +27,13 @@ FILES = [CONFIG, VOCABULARY, WEIGHTS, SPEAKERS, COQUI_WEIGHTS, COQUI_SPEAKERS, "
 
 
 def read_model(folder: Path):
-    """Builds coqui's model from a folder, on the CPU, with weights read as nothing but weights.
+    """Load coqui's `Xtts` model from a folder, on the CPU, without running any code in the checkpoint.
 
-    From safetensors they are mapped into memory, not copied; the first load from a pickle writes them beside it.
+    Weights in safetensors are memory-mapped. The first load from a pickle writes safetensors next to it.
 
     Raises:
-        ValueError: a file is damaged, or they don't fit each other. ImportError: coqui-tts isn't installed.
+        ValueError: a file is damaged, or the files belong to different checkpoints.
+        ImportError: coqui-tts isn't installed.
     """
     try:
         from TTS.tts.configs.xtts_config import XttsConfig
@@ -46,7 +47,7 @@ def read_model(folder: Path):
         tokenizer = VoiceBpeTokenizer(vocab_file=str(folder / VOCABULARY))
     except Exception as error:  # tokenizers raises plain Exception, coqpit a TypeError, json a ValueError
         raise ValueError(f"{folder}: {CONFIG} or {VOCABULARY} is damaged ({error}). Copy it again.") from error
-    config.model_args.gpt_number_text_tokens = None  # or Xtts() builds a language model, to build it again below
+    config.model_args.gpt_number_text_tokens = None  # otherwise Xtts() builds the GPT here, and again below
     with no_init_weights():
         model = Xtts(config)
         model.tokenizer = tokenizer
@@ -60,33 +61,30 @@ def read_model(folder: Path):
             "Take all files from one checkpoint."
         ) from error
     if weights.name == COQUI_WEIGHTS:
-        with contextlib.suppress(OSError):  # nowhere to write, or no room: the pickle is read again next time
+        with contextlib.suppress(OSError, SafetensorError):  # read-only or full disk: read the pickle again next time
             write_weights(model, folder)
     model.eval()
     return model.requires_grad_(False)
 
 
 def write_weights(model, folder: Path) -> None:
-    """Writes a model's weights as safetensors, whole or not at all."""
+    """Save the weights of a model as safetensors; the file appears whole or not at all."""
     weights = without_duplicates(model.state_dict())
-    partial = folder / f".{WEIGHTS}.{os.getpid()}.partial"
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
-        os.replace(partial, folder / WEIGHTS)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(folder / WEIGHTS) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
 
 
 def write_speakers(speakers: dict, folder: Path) -> None:
-    """Writes a checkpoint's own voices as safetensors, in their order."""
+    """Save the built-in speakers of a checkpoint as safetensors, keeping their order."""
     tensors = {
         f"{name}/{key}": tensor.contiguous() for name, voice in speakers.items() for key, tensor in voice.items()
     }
-    save_file(tensors, folder / SPEAKERS, {"speakers": json.dumps(list(speakers))})
+    with atomic_write(folder / SPEAKERS) as temporary:
+        save_file(tensors, temporary, {"speakers": json.dumps(list(speakers))})
 
 
 def _find_weights(folder: Path) -> Path:
-    """Gives the file of the weights: safetensors, unless the pickle beside them is newer."""
+    """Return the path of the weights: safetensors, unless the pickle next to them is newer."""
     fast, slow = folder / WEIGHTS, folder / COQUI_WEIGHTS
     if fast.is_file() and (not slow.is_file() or fast.stat().st_mtime >= slow.stat().st_mtime):
         return fast
@@ -98,13 +96,13 @@ def _find(folder: Path, *names: str) -> Path | None:
 
 
 def missing_file(folder: Path) -> str | None:
-    """Names a file that an XTTS folder lacks, or None."""
+    """Return the name of a file that is missing from an XTTS folder, or None."""
     needed = ((CONFIG,), (WEIGHTS, COQUI_WEIGHTS), (VOCABULARY,))
     return next((names[-1] for names in needed if _find(folder, *names) is None), None)
 
 
 def _read_weights(path: Path) -> dict:
-    """Reads a dict of tensors: safetensors, or what torch saved, of which code is refused and never run."""
+    """Load a dict of tensors from safetensors or from a pickle; code in a pickle is never run."""
     if path.suffix != ".safetensors":
         return _read_pickle(path)
     try:
@@ -114,7 +112,7 @@ def _read_weights(path: Path) -> dict:
 
 
 def read_speakers(folder: Path) -> dict:
-    """Reads a checkpoint's own voices, in their order, as {name: {"gpt_cond_latent": …, "speaker_embedding": …}}."""
+    """Load the built-in speakers, in order, as {name: {"gpt_cond_latent": tensor, "speaker_embedding": tensor}}."""
     path = _find(folder, SPEAKERS, COQUI_SPEAKERS)
     if path is None or path.name == COQUI_SPEAKERS:
         return _read_pickle(path) if path else {}
@@ -130,16 +128,16 @@ def read_speakers(folder: Path) -> dict:
 
 
 def _read_pickle(path: Path) -> dict:
-    """Reads a dict of tensors saved by torch, on the CPU; code in the file is refused, never run.
+    """Load a dict of tensors saved by torch on the CPU; code in the file is never run.
 
     Raises:
-        ValueError: the file holds more than weights, or is damaged.
+        ValueError: the file holds anything but weights, or is damaged.
     """
     try:
         from TTS.config.shared_configs import BaseDatasetConfig
         from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
 
-        allowed = [  # Coqui's own files carry their config as objects of these classes, two under their former place
+        allowed = [  # config classes pickled in Coqui's own files, two of them under their former module
             BaseDatasetConfig,
             XttsConfig,
             (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
@@ -160,14 +158,20 @@ def _read_pickle(path: Path) -> dict:
 
 
 def without_duplicates(checkpoint: dict) -> dict:
-    """Keeps a checkpoint's own weights: coqui's trainer adds a prefix and its own, and inference second names."""
+    """Return the weights of the model, without the prefix and the copies that coqui's trainer and inference add."""
     state = {name.removeprefix("xtts."): tensor for name, tensor in checkpoint.get("model", checkpoint).items()}
     added = ("gpt.gpt_inference.", "gpt.gpt.wte.", "torch_mel_spectrogram_style_encoder", "torch_mel_spectrogram_dvae")
     return {name: tensor for name, tensor in state.items() if not name.startswith((*added, "dvae."))}
 
 
 def download(name: str, revision: str | None, token) -> Path:
-    """Finds a checkpoint in the Hugging Face cache, or downloads it once its licence is accepted."""
+    """Return the folder of a checkpoint in the Hugging Face cache, downloading it once its license is accepted.
+
+    Raises:
+        FileNotFoundError: `name` is neither a folder nor a Hub id.
+        PermissionError: the license wasn't accepted.
+        OSError: the Hub can't be reached, or the download failed.
+    """
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise FileNotFoundError(f"there is no folder {name}; give a folder, or a Hub id such as {XTTS_ID}.")
     wanted = {"repo_id": name, "revision": revision, "allow_patterns": FILES}
@@ -176,10 +180,10 @@ def download(name: str, revision: str | None, token) -> Path:
         if not missing_file(folder):
             return folder
     check_reachable(name, revision, "tts")
-    require_licence()
+    require_license()
     try:
         return Path(snapshot_download(**wanted, token=token))
-    except Exception as error:  # a connection's errors are httpx's, and no OSError
+    except Exception as error:  # connection errors are httpx's, which aren't OSErrors
         reason = str(error).splitlines()[0]
         raise OSError(
             f"tts={name!r} (revision {revision or 'main'}) can't be downloaded: {reason}. Check the name and the "
@@ -189,12 +193,7 @@ def download(name: str, revision: str | None, token) -> Path:
 
 @contextlib.contextmanager
 def quietly():
-    """Keeps to itself what coqui-tts makes transformers say about options that it sets on purpose."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
+    """Silence the warnings of coqui-tts, and of transformers about the options that coqui-tts sets on purpose."""
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,4 +1,4 @@
-"""Decode XTTS's language model: from a text and a voice to the latents that its vocoder turns into sound."""
+"""Generate audio tokens with XTTS's GPT-2: from a text and a voice to the latents that the vocoder decodes."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,23 +12,25 @@ from torch import nn
 from .cpu_int8 import Int8Linear
 from .cpu_precision import LAYERS, Conv1D
 from .engine_cancel import raise_if_cancelled
-from .tts_xtts_steps import Steps, normalise
+from .tts_xtts_steps import Steps, normalize
 
-PREFIX_TOKEN = 1  # coqui has it in the place of the prompt, so it counts as said (coqui-tts 0.28, compute_embeddings)
-GRAPH_LENGTHS = 256  # a CUDA graph looks at a multiple of so many positions
-MAX_IDLE = 8  # kinds of batches whose graphs are kept
+# Placeholder for the prompt in coqui's input ids (coqui-tts 0.28, compute_embeddings), to which the repetition penalty
+# applies as to any other token.
+PREFIX_TOKEN = 1
+GRAPH_LENGTHS = 256  # the attention length of a CUDA graph is a multiple of this
+MAX_IDLE = 8  # batch shapes whose CUDA graphs are kept
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How audio tokens are drawn; the defaults are XTTS v2's own.
+    """Sampling parameters of the audio tokens; the defaults are those of XTTS v2.
 
     Attributes:
         temperature: divides the logits.
-        top_k: so many of the likeliest tokens are left. 0 leaves all.
-        top_p: of these, the likeliest whose probabilities add up to this much.
-        repetition_penalty: divides the positive and multiplies the negative logits of tokens already said.
-        do_sample: False takes the likeliest token.
+        top_k: number of most likely tokens to keep; 0 keeps all.
+        top_p: keep the most likely of these tokens, up to this cumulative probability.
+        repetition_penalty: divides the positive and multiplies the negative logits of tokens generated before.
+        do_sample: False selects the most likely token (greedy decoding).
     """
 
     temperature: float = 0.75
@@ -39,16 +41,16 @@ class Sampling:
 
 
 class Decoder:
-    """XTTS's GPT-2, with its own decoding loop: a static cache of keys and values, and one pass.
+    """XTTS's GPT-2 with a decoding loop of its own, over a static KV cache.
 
-    The latents are the states from which the tokens were drawn; coqui-tts computes them a second time. A batch may
-    hold different texts and voices: prompts are padded on the left, and what was not written is masked. On a CUDA
-    GPU a step, the drawing included, is one CUDA graph.
+    The latents for the vocoder are the hidden states from which the tokens were sampled, whereas coqui-tts computes
+    them in a second forward pass. The rows of a batch may have different texts and voices: prompts are left-padded,
+    and the padding is masked. On a CUDA GPU a decoding step, including sampling, is a single CUDA graph.
 
     Args:
-        gpt: coqui's `GPT` module, on the CPU; its parameters are read, never changed.
+        gpt: coqui's `GPT` module, on the CPU; its parameters aren't modified.
         precision: "float32", "int8", "mixed", "bfloat16" or "float16".
-        device: where to compute.
+        device: device to run on.
     """
 
     def __init__(self, gpt, precision: str = "float32", device="cpu"):
@@ -56,7 +58,7 @@ class Decoder:
         on_cpu = self.device.type == "cpu"
         self.dtype = torch.float32 if on_cpu else getattr(torch, precision)
         kind = precision if on_cpu else "float32"
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # rounding and packing take a core each
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # quantizing and packing are single-threaded
             self.blocks = list(pool.map(lambda block: _Block(block, kind, self.device, self.dtype), gpt.gpt.h))
         self.norm_blocks = _Norm(gpt.gpt.ln_f, self.device, self.dtype)
         self.final_norm = _Norm(gpt.final_norm, self.device, self.dtype)
@@ -71,14 +73,17 @@ class Decoder:
         self.heads, self.limit = gpt.heads, gpt.max_gen_mel_tokens
         self.channels = self.audio.shape[1]
         self.has_graphs = self.device.type == "cuda"
-        self._idle: dict[tuple, list[_Batch]] = {}  # with their graphs, by rows, length and sampling
+        self._idle: dict[tuple, list[_Batch]] = {}  # for reuse with their graphs, by rows, length and sampling
 
     @torch.inference_mode()
     def read_voice(self, latents: torch.Tensor) -> torch.Tensor:
-        """Computes the keys and values of a voice's latents, (1, positions, channels), once for all its sentences.
+        """Return the KV cache of a voice's conditioning latents, for reuse in every text spoken in that voice.
+
+        Args:
+            latents: float32 of shape (1, positions, channels).
 
         Returns:
-            (layers, 2, heads, positions, channels / heads).
+            Keys and values of shape (layers, 2, heads, positions, channels / heads).
         """
         states = latents.to(self.device, self.dtype)
         cache = self.new_cache(1, states.shape[1])
@@ -94,24 +99,24 @@ class Decoder:
         max_new_tokens: int | None = None,
         min_new_tokens: int = 0,
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, bool]]:
-        """Draws audio tokens for each text, step by step, until every row has said stop.
+        """Generate audio tokens for a batch of texts, until every row has generated the stop token.
 
         Args:
-            texts: token ids of each row, int of shape (tokens,).
-            voices: what `read_voice` gave for each row.
-            sampling: how tokens are drawn.
-            max_new_tokens: the most steps; coqui's own limit by default.
-            min_new_tokens: stop can't be drawn before so many steps.
+            texts: text token ids of each row, integers of shape (tokens,).
+            voices: KV cache of each row's voice, from `read_voice`.
+            sampling: the sampling parameters.
+            max_new_tokens: maximum number of steps; by default, and at most, coqui's own limit.
+            min_new_tokens: number of steps in which the stop token is suppressed.
 
         Yields:
-            At each step the latents (rows, channels), float32, the tokens (rows,) that were drawn from them, and
-            whether it is the last step; a row that had stopped before draws stop again.
+            For each step: the latents, float32 of shape (rows, channels); the tokens sampled from them, of shape
+            (rows,); and whether it is the last step. Rows that have finished repeat the stop token.
         """
         steps = min(max_new_tokens or self.limit, self.limit)
         prompts = [self._embed_text(text) for text in texts]
         width = max(voice.shape[3] + len(prompt) for voice, prompt in zip(voices, prompts, strict=True))
         length = width + steps
-        if self.has_graphs:  # few lengths, so that graphs serve again
+        if self.has_graphs:  # round up, so that graphs can be reused
             length = -(-length // GRAPH_LENGTHS) * GRAPH_LENGTHS
         key = len(texts), length, sampling
         try:
@@ -132,14 +137,14 @@ class Decoder:
             self._idle.setdefault(key, []).append(batch)
 
     def _embed_text(self, text: torch.Tensor) -> torch.Tensor:
-        """Embeds one row's prompt after the voice: start, text, stop, and the first audio token."""
+        """Embed the prompt of a row that follows the voice: start, text and stop tokens, and the audio start token."""
         ends = [torch.tensor([token]) for token in (self.start_text, self.stop_text)]
         tokens = torch.cat([ends[0], text.long().cpu(), ends[1]]).to(self.device)
         words = self.text[tokens] + self.text_positions[: len(tokens)]
         return torch.cat([words, (self.audio[self.start_audio] + self.audio_positions[0])[None]])
 
     def forward(self, states: torch.Tensor, cache: torch.Tensor, start: int, bias=None) -> torch.Tensor:
-        """Runs the blocks on a prompt (rows, length, channels), and caches its keys and values from `start` on."""
+        """Run the blocks on a prompt (rows, length, channels), writing the KV cache from position `start` on."""
         length, end = states.shape[1], start + states.shape[1]
         positions = torch.arange(start, end, device=self.device)
         ahead = torch.ones(length, end, dtype=torch.bool, device=self.device).triu(start + 1)
@@ -147,25 +152,25 @@ class Decoder:
         return self.run_blocks(states, cache[..., :end, :], positions, causal if bias is None else bias + causal)
 
     def run_blocks(self, states, cache: torch.Tensor, positions: torch.Tensor, bias) -> torch.Tensor:
-        """Runs the blocks, which write `cache` at `positions` and look at all of it but for what `bias` rules out."""
+        """Run the blocks, writing `cache` at `positions` and attending to all of it under the additive mask `bias`."""
         for block, (keys, values) in zip(self.blocks, cache, strict=True):
             raise_if_cancelled()
             states = block(states, keys, values, positions, bias, self.heads)
         return self.norm_blocks(states)
 
     def new_cache(self, rows: int, length: int) -> torch.Tensor:
-        """Gives an unwritten cache, (layers, 2, rows, heads, length, channels / heads)."""
+        """Return an uninitialized KV cache of shape (layers, 2, rows, heads, length, channels / heads)."""
         shape = (len(self.blocks), 2, rows, self.heads, length, self.channels // self.heads)
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
 
 class _Batch:
-    """What changes while a batch is decoded, at fixed addresses, so that a GPU can replay a step of it as a graph.
+    """The state of a batch during decoding, in tensors at fixed addresses, so that CUDA graphs can replay its steps.
 
     Attributes:
-        tokens: the last that were drawn, (rows,).
-        latents: what they were drawn from, float32 (rows, channels).
-        done: which rows have said stop.
+        tokens: the tokens sampled last, of shape (rows,).
+        latents: the states from which they were sampled, float32 of shape (rows, channels).
+        done: the rows that have generated the stop token, bool of shape (rows,).
     """
 
     def __init__(self, decoder: Decoder, rows: int, length: int, sampling: Sampling):
@@ -173,8 +178,8 @@ class _Batch:
         device = decoder.device
         self.cache = decoder.new_cache(rows, length)
         self.mask = torch.empty(rows, 1, 1, length, dtype=decoder.dtype, device=device)
-        self.position, self.count, self.shortest = torch.zeros(3, 1, dtype=torch.long, device=device)
-        self.said = torch.zeros(rows, decoder.audio.shape[0], dtype=torch.bool, device=device)
+        self.position, self.count, self.min_count = torch.zeros(3, 1, dtype=torch.long, device=device)
+        self.seen = torch.zeros(rows, decoder.audio.shape[0], dtype=torch.bool, device=device)
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
         self.tokens = torch.zeros(rows, dtype=torch.long, device=device)
         self.latents = torch.zeros(rows, decoder.channels, device=device)
@@ -182,7 +187,7 @@ class _Batch:
         self.steps = Steps(decoder.blocks, self.cache) if decoder.has_int8 else None
 
     def begin(self, prompts: list[torch.Tensor], voices: list[torch.Tensor], min_new_tokens: int) -> None:
-        """Fills the cache with voices and prompts, and draws each row's first token."""
+        """Fill the KV cache with the voices and prompts, and sample the first token of each row."""
         widths = [voice.shape[3] + len(prompt) for voice, prompt in zip(voices, prompts, strict=True)]
         self.written = max(widths)
         self.is_padded = min(widths) < self.written
@@ -192,23 +197,23 @@ class _Batch:
         for row, (prompt, voice, width) in enumerate(zip(prompts, voices, widths, strict=True)):
             padding, cache = self.written - width, self.cache[:, :, row : row + 1]
             start = padding + voice.shape[3]
-            cache[..., :padding, :] = 0  # masked, but 0 times what memory happens to hold may be NaN
+            cache[..., :padding, :] = 0  # masked, but uninitialized memory times 0 may be NaN
             cache[:, :, 0, :, padding:start] = voice
             self.mask[row, ..., padding : self.written] = 0
             bias = self.mask[row : row + 1, ..., : self.written] if padding else None
             last.append(self.decoder.forward(prompt[None], cache, start, bias)[:, -1])
         if self.decoder.has_graphs:
-            self.cache[..., self.written :, :] = 0  # a graph looks at all of it
+            self.cache[..., self.written :, :] = 0  # a graph attends to all of it
         self.position.fill_(self.written)
         self.count.zero_()
-        self.shortest.fill_(min_new_tokens)
+        self.min_count.fill_(min_new_tokens)
         self.done.fill_(False)
-        self.said.fill_(False)
-        self.said[:, [PREFIX_TOKEN, self.decoder.start_audio]] = True
-        self._draw(torch.cat(last))
+        self.seen.fill_(False)
+        self.seen[:, [PREFIX_TOKEN, self.decoder.start_audio]] = True
+        self._sample(torch.cat(last))
 
     def advance(self) -> None:
-        """Draws each row's next token."""
+        """Sample the next token of each row."""
         self.written += 1
         if not self.decoder.has_graphs:
             return self._step(self.written)
@@ -219,7 +224,7 @@ class _Batch:
             self.graphs[end] = self._capture(end)
 
     def _step(self, end: int) -> None:
-        """Draws the next tokens, looking at the first `end` positions of the cache."""
+        """Sample the next tokens, attending to the first `end` positions of the cache."""
         decoder = self.decoder
         inputs = decoder.audio[self.tokens] + decoder.audio_positions[self.count + 1]
         if self.steps is not None:
@@ -230,25 +235,25 @@ class _Batch:
             states = decoder.run_blocks(inputs[:, None], self.cache[..., :end, :], self.position, bias)[:, -1]
         self.position += 1
         self.count += 1
-        self._draw(states)
+        self._sample(states)
 
-    def _draw(self, states: torch.Tensor) -> None:
+    def _sample(self, states: torch.Tensor) -> None:
         latents = self.decoder.final_norm(states)
         logits = self.decoder.head(latents).float()
         stop = self.decoder.stop_audio
-        logits[:, stop] = torch.where(self.count < self.shortest, -torch.inf, logits[:, stop])
+        logits[:, stop] = torch.where(self.count < self.min_count, -torch.inf, logits[:, stop])
         self.latents.copy_(latents)
-        self.tokens.copy_(torch.where(self.done, stop, draw(logits, self.said, self.sampling)))
-        self.said.scatter_(1, self.tokens[:, None], True)
+        self.tokens.copy_(torch.where(self.done, stop, sample_tokens(logits, self.seen, self.sampling)))
+        self.seen.scatter_(1, self.tokens[:, None], True)
         self.done |= self.tokens == stop
 
     def _capture(self, end: int) -> "torch.cuda.CUDAGraph":
-        """Takes a step on a stream aside, which sets the libraries up, and records the next ones' graph."""
-        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
+        """Run a step on a side stream, as capturing requires, and return the graph of the following steps."""
+        side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
             self._step(end)
-        here.wait_stream(aside)
+        current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._step(end)
@@ -256,7 +261,7 @@ class _Batch:
 
 
 class _Norm:
-    """A layer norm elsewhere and in another precision than the one that it is made from."""
+    """A copy of a layer norm on another device or in another dtype."""
 
     def __init__(self, norm: nn.LayerNorm, device, dtype):
         self.weight, self.bias = norm.weight.detach().to(device, dtype), norm.bias.detach().to(device, dtype)
@@ -266,42 +271,44 @@ class _Norm:
         return F.layer_norm(states, self.weight.shape, self.weight, self.bias, self.epsilon)
 
     def write(self, rows: np.ndarray, outputs: np.ndarray) -> None:
-        """Writes what rows (rows, channels) become into an array of their shape."""
-        normalise(rows, self.weight.numpy(), self.bias.numpy(), self.epsilon, outputs)
+        """Normalize rows of shape (rows, channels), and write the result to an array of the same shape."""
+        normalize(rows, self.weight.numpy(), self.bias.numpy(), self.epsilon, outputs)
 
 
 class _Block:
-    """One of GPT-2's blocks over a static cache."""
+    """A GPT-2 block over a static KV cache."""
 
     def __init__(self, block, precision: str, device, dtype):
         self.norm_1, self.norm_2 = (_Norm(norm, device, dtype) for norm in (block.ln_1, block.ln_2))
         layers = (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
-        self.attend, self.project, self.widen, self.narrow = (
+        self.qkv, self.attention_output, self.mlp_input, self.mlp_output = (
             _linear(layer, precision, device, dtype) for layer in layers
         )
 
     def __call__(self, states, keys, values, positions: torch.Tensor, bias, heads: int) -> torch.Tensor:
         rows, length, channels = states.shape
-        joined = self.attend(self.norm_1(states)).view(rows, length, 3, heads, channels // heads)
-        query, key, value = joined.permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(self.norm_1(states)).view(rows, length, 3, heads, channels // heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
         keys.index_copy_(2, positions, key)
         values.index_copy_(2, positions, value)
-        mixed = F.scaled_dot_product_attention(query, keys, values, bias)
-        states = states + self.project(mixed.transpose(1, 2).reshape(rows, length, channels))
-        return states + self.narrow(F.gelu(self.widen(self.norm_2(states)), approximate="tanh"))
+        attended = F.scaled_dot_product_attention(query, keys, values, bias)
+        states = states + self.attention_output(attended.transpose(1, 2).reshape(rows, length, channels))
+        return states + self.mlp_output(F.gelu(self.mlp_input(self.norm_2(states)), approximate="tanh"))
 
 
-def draw(logits: torch.Tensor, said: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Draws a token from each row of logits, as transformers' processors in their order would, on the device.
+def sample_tokens(logits: torch.Tensor, seen: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Sample a token from each row of logits, equivalent to transformers' logits processors in their order.
 
     Args:
-        logits: float32 (rows, tokens). said: bool of that shape, which tokens were said already.
+        logits: float32 of shape (rows, vocabulary).
+        seen: bool of the same shape; the tokens that the repetition penalty applies to.
+        sampling: the sampling parameters.
 
     Returns:
-        int64 (rows,).
+        Token ids, int64 of shape (rows,).
     """
     penalty = sampling.repetition_penalty
-    logits = torch.where(said, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+    logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
     if not sampling.do_sample:
         return logits.argmax(dim=-1)
     count = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
@@ -309,13 +316,13 @@ def draw(logits: torch.Tensor, said: torch.Tensor, sampling: Sampling) -> torch.
     probabilities = values.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities
     probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
-    # The largest of p / noise is a draw from p, where noise is exponential: no synchronising multinomial.
+    # The argmax of p / noise with exponential noise is a sample from p; `multinomial` would synchronize with the GPU.
     chosen = (probabilities / torch.empty_like(probabilities).exponential_()).argmax(dim=-1, keepdim=True)
     return tokens.gather(-1, chosen)[:, 0]
 
 
 def _linear(layer: nn.Linear | Conv1D, precision: str, device, dtype):
-    """Gives a linear layer in a precision, without changing the one that it is made from."""
+    """Return a copy of a linear layer in a precision, leaving the original unchanged."""
     if precision in LAYERS:
         return LAYERS[precision](layer)
     weight = layer.weight.detach().to(device, dtype)

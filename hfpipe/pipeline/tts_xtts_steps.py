@@ -1,20 +1,22 @@
-"""Run XTTS's language model a position at a time on a CPU, in compiled code around int8 layers."""
+"""Run the decoding steps of XTTS's GPT-2 on a CPU, in compiled code around int8 linear layers."""
 
 import numpy as np
 import torch
 from numba import prange
 
-from .cpu_int8 import compiled, share
+from .cpu_int8 import compiled, run_parallel
 
 
 class Steps:
-    """Runs GPT-2's blocks on the next position of each row of a batch.
+    """Runs the GPT-2 blocks on the next position of each row of a batch.
 
-    torch takes about 10 ms a step for some twenty small operations in each of thirty blocks; compiled, they are few.
+    torch's overhead is about 10 ms per step, for some twenty small operations in each of thirty blocks; fused into a
+    few compiled functions, most of it is avoided.
 
     Args:
-        blocks: with norms and `Int8Linear`s.
-        cache: keys and values, float32 (layers, 2, rows, heads, positions, channels / heads), which it writes on.
+        blocks: blocks with `_Norm` and `Int8Linear` layers.
+        cache: keys and values, float32 of shape (layers, 2, rows, heads, positions, channels / heads); written to at
+            every step.
     """
 
     def __init__(self, blocks: list, cache: torch.Tensor):
@@ -23,36 +25,36 @@ class Steps:
             (block, keys.numpy(), values.numpy()) for block, (keys, values) in zip(blocks, cache, strict=True)
         ]
         channels = heads * size
-        self.normed, self.mixed, self.added = np.empty((3, rows, channels), np.float32)
-        self.joined = np.empty((rows, 3 * channels), np.float32)
-        self.widened = torch.empty(rows, 4 * channels)
+        self.normed, self.attended, self.residual = np.empty((3, rows, channels), np.float32)
+        self.qkv = np.empty((rows, 3 * channels), np.float32)
+        self.hidden = torch.empty(rows, 4 * channels)
 
     def __call__(self, states: torch.Tensor, first: np.ndarray, position: int) -> torch.Tensor:
-        """Runs the blocks on states (rows, channels), in place, and returns them.
+        """Run the blocks, updating `states` in place, and return them.
 
         Args:
-            states: float32, of the next position.
-            first: of each row the first position to look at; what lies before is padding.
-            position: where the cache is written.
+            states: float32 of shape (rows, channels), at the next position.
+            first: for each row, the first position to attend to; positions before it are padding.
+            position: the position of the cache to write.
         """
-        rows, widened = states.numpy(), self.widened.numpy()
+        rows, hidden = states.numpy(), self.hidden.numpy()
         for block, keys, values in self.blocks:
             block.norm_1.write(rows, self.normed)
-            block.attend.multiply(self.normed, self.joined)
-            share(_attend, self.joined, keys, values, first, position, self.mixed)
-            block.project.multiply(self.mixed, self.added)
-            rows += self.added
+            block.qkv.multiply(self.normed, self.qkv)
+            run_parallel(_attention, self.qkv, keys, values, first, position, self.attended)
+            block.attention_output.multiply(self.attended, self.residual)
+            rows += self.residual
             block.norm_2.write(rows, self.normed)
-            block.widen.multiply(self.normed, widened)
-            torch.ops.aten.gelu_(self.widened, approximate="tanh")
-            block.narrow.multiply(widened, self.added)
-            rows += self.added
+            block.mlp_input.multiply(self.normed, hidden)
+            torch.ops.aten.gelu_(self.hidden, approximate="tanh")
+            block.mlp_output.multiply(hidden, self.residual)
+            rows += self.residual
         return states
 
 
 @compiled()
-def normalise(rows, weight, bias, epsilon, outputs):
-    """Writes the layer norm of rows (rows, channels) to outputs."""
+def normalize(rows, weight, bias, epsilon, outputs):
+    """Write the layer norm of rows of shape (rows, channels) to outputs."""
     channels = rows.shape[1]
     for r in range(len(rows)):
         row = rows[r]
@@ -66,36 +68,36 @@ def normalise(rows, weight, bias, epsilon, outputs):
 
 
 @compiled(parallel=True)
-def _attend(joined, keys, values, first, position, mixed, parts):
-    """Caches the keys and values of joined (rows, 3 × channels), and mixes the values by what the queries look at."""
+def _attention(qkv, keys, values, first, position, attended, parts):
+    """Append the keys and values of qkv (rows, 3 × channels) to the cache, and compute the attention output."""
     rows, heads, _, size = keys.shape
     channels = heads * size
     for part in prange(parts):
-        shares = np.empty(position + 1, np.float32)
+        weights = np.empty(position + 1, np.float32)
         for task in range(part * rows * heads // parts, (part + 1) * rows * heads // parts):
             r, h = task // heads, task % heads
-            mine, seen = slice(h * size, (h + 1) * size), slice(first[r], position + 1)
-            keys[r, h, position] = joined[r, channels : 2 * channels][mine]
-            values[r, h, position] = joined[r, 2 * channels :][mine]
-            _look(joined[r][mine], keys[r, h, seen], values[r, h, seen], shares[seen], mixed[r][mine])
+            own, visible = slice(h * size, (h + 1) * size), slice(first[r], position + 1)
+            keys[r, h, position] = qkv[r, channels : 2 * channels][own]
+            values[r, h, position] = qkv[r, 2 * channels :][own]
+            _attend(qkv[r][own], keys[r, h, visible], values[r, h, visible], weights[visible], attended[r][own])
 
 
 @compiled()
-def _look(query, keys, values, shares, result):
-    """Adds values (positions, size) up to a result (size,), each by the share that its key has of the query."""
+def _attend(query, keys, values, weights, result):
+    """Write the attention of a query (size,) over keys and values (positions, size) to a result (size,)."""
     count, size = keys.shape
     scale = np.float32(1 / np.sqrt(size))
     for t in range(count):
         score = np.float32(0)
         for j in range(size):
             score += query[j] * keys[t, j]
-        shares[t] = score * scale
-    highest, total = shares.max(), np.float32(0)
+        weights[t] = score * scale
+    highest, total = weights.max(), np.float32(0)
     for t in range(count):
-        shares[t] = np.exp(shares[t] - highest)
-        total += shares[t]
+        weights[t] = np.exp(weights[t] - highest)
+        total += weights[t]
     result[:] = 0
     for t in range(count):
-        share = shares[t] / total
+        weight = weights[t] / total
         for j in range(size):
-            result[j] += share * values[t, j]
+            result[j] += weight * values[t, j]

@@ -1,4 +1,4 @@
-"""Turn XTTS's latents into sound, a window at a time as they come, exactly as all at once."""
+"""Decode XTTS's latents to audio, all at once or incrementally with the same result."""
 
 import copy
 
@@ -10,17 +10,17 @@ from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizat
 from .cpu_fourier import convolve_faster
 from .engine_cancel import add_cancel_hooks
 
-# Frames of the vocoder's input, on either side of one, that its sound depends on.
+# Receptive field: the frames on either side of an input frame that affect its audio.
 REACH = 14
 
 
 class Vocoder:
-    """XTTS's HiFi-GAN with its weight norm folded into the weights.
+    """XTTS's HiFi-GAN vocoder with weight normalization folded into the weights.
 
     Args:
-        decoder: coqui's `HifiDecoder`, on the CPU; it is copied, and stays as it was.
-        device: where to compute.
-        dtype: of the weights.
+        decoder: coqui's `HifiDecoder`, on the CPU; it is copied, not modified.
+        device: device to run on.
+        dtype: dtype of the weights.
     """
 
     def __init__(self, decoder, device="cpu", dtype=torch.float32):
@@ -30,42 +30,42 @@ class Vocoder:
             convolve_faster(self.generator.resblocks)
             add_cancel_hooks(self.generator)
         self.hop = decoder.output_hop_length
-        # Two linear interpolations, from latents to the vocoder's frames and from its rate to that of the output.
+        # Scale factors of the linear interpolations: from latents to frames, and from the input to the output rate.
         self.scales = (decoder.ar_mel_length_compression / decoder.output_hop_length,)
         if decoder.output_sample_rate != decoder.input_sample_rate:
             self.scales += (decoder.output_sample_rate / decoder.input_sample_rate,)
 
     @torch.inference_mode()
     def __call__(self, latents: torch.Tensor, embedding: torch.Tensor, speed: float = 1.0) -> torch.Tensor:
-        """Turns latents (steps, channels) and a voice's embedding (1, size, 1) into sound, float32 (samples,)."""
+        """Decode latents (steps, channels) with a speaker embedding (1, size, 1) to audio, float32 (samples,)."""
         return Stream(self, embedding, speed).push(latents, is_last=True)
 
     def frames(self, latents: torch.Tensor, speed: float) -> tuple[torch.Tensor, int]:
-        """Interpolates latents to the vocoder's frames.
+        """Interpolate latents (steps, channels) to the frames of the vocoder's input.
 
         Returns:
-            (1, channels, frames), and how many of the frames no later latent would change.
+            The frames, of shape (1, channels, frames), and how many of them are independent of any later latents.
         """
         frames, known = latents.T[None], latents.shape[0]
         for scale in (1 / max(speed, 0.05), *self.scales):
-            if scale != 1 and int(frames.shape[-1] * scale):  # a single latent can't be made shorter
+            if scale != 1 and int(frames.shape[-1] * scale):  # a single latent can't be shortened
                 frames = F.interpolate(frames, scale_factor=scale, mode="linear")
                 known = max(0, int((known - 0.5) * scale - 0.5))
         return frames, known
 
     def sound(self, frames: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """Turns frames (1, channels, frames) into sound, float32 (samples,) with `hop` samples a frame."""
+        """Decode frames (1, channels, frames) to audio, float32 of shape (samples,), with `hop` samples per frame."""
         embedding = embedding.to(self.device, self.dtype)
         return self.generator(frames.to(self.device, self.dtype), g=embedding).flatten().float()
 
 
 class Stream:
-    """Turns latents into sound as they come.
+    """Decodes latents to audio incrementally.
 
     Args:
-        vocoder: a `Vocoder`.
-        embedding: the voice's, (1, size, 1).
-        speed: 1 is natural, 2 twice as fast.
+        vocoder: the vocoder.
+        embedding: the speaker embedding, of shape (1, size, 1).
+        speed: speaking rate; 1 is unchanged, 2 twice as fast.
     """
 
     def __init__(self, vocoder: Vocoder, embedding: torch.Tensor, speed: float = 1.0):
@@ -76,9 +76,9 @@ class Stream:
 
     @torch.inference_mode()
     def push(self, latents: torch.Tensor, is_last: bool = False) -> torch.Tensor:
-        """Takes further latents (steps, channels), and gives the sound that none to come would change, (samples,).
+        """Append latents (steps, channels), and return the audio that later latents can't change, of shape (samples,).
 
-        After the last there is no more sound, whatever comes.
+        After the call with `is_last=True`, every further call returns empty audio.
         """
         if self.has_ended:
             return torch.zeros(0)
@@ -96,8 +96,8 @@ class Stream:
 
 
 def _fold_weight_norm(generator: nn.Module) -> nn.Module:
-    """Copies a generator with each weight computed from its norm and direction, as coqui-tts does at every call."""
-    plain = {}  # by id: deepcopy takes these for the copies that it has made already
+    """Return a copy of a generator with weight normalization removed, which coqui-tts recomputes at every call."""
+    plain = {}  # deepcopy's memo: replacement by id of the module
     for module in generator.modules():
         if is_parametrized(module, "weight"):
             kind = type_before_parametrizations(module)

@@ -1,4 +1,4 @@
-"""Colab is told by its own package, and only there is a file uploaded; its torch is left alone where it fits."""
+"""Colab is detected, files are only uploaded in it, and its torch is kept if it fits."""
 
 import sys
 
@@ -10,7 +10,7 @@ from hfpipe.notebook.colab import in_colab, upload
 
 @pytest.fixture
 def colab(tmp_path, monkeypatch):
-    """A stand-in for Colab's own package, whose user chooses nothing."""
+    """Install a stand-in for Colab's package, whose user chooses no file."""
     package = tmp_path / "google" / "colab"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -18,7 +18,7 @@ def colab(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     yield
     for module in [name for name in sys.modules if name.startswith("google.colab")]:
-        del sys.modules[module]  # or other tests would take themselves to be in Colab
+        del sys.modules[module]  # otherwise other tests would detect Colab
 
 
 def test_elsewhere_a_path_is_asked_for():
@@ -35,7 +35,7 @@ def test_a_user_who_chooses_no_file_is_told(colab):
 
 @pytest.fixture
 def pip(monkeypatch):
-    """Notes what pip is asked, and installs nothing."""
+    """Record the calls of pip instead of running them."""
     asked = []
     monkeypatch.setattr(install, "_pip", lambda *arguments: asked.append(arguments))
     return asked
@@ -43,7 +43,7 @@ def pip(monkeypatch):
 
 @pytest.fixture
 def bare(monkeypatch):
-    """A Python with a torchvision, and without what the laboratory needs."""
+    """A Python environment with torchvision, but without the packages of the laboratory."""
     monkeypatch.setattr(install, "_is_installed", lambda module: module == "torchvision")
 
 

@@ -1,4 +1,4 @@
-"""A notebook in JupyterLab records: the cell waits for its page, and the cells below wait for it."""
+"""Recording in JupyterLab: a cell waits for its page, and the cells below wait for it."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ CELLS = [
 
 @pytest.fixture
 def jupyterlab(tmp_path):
-    """The address of a JupyterLab server in an empty folder."""
+    """Return the URL of a JupyterLab server in an empty folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,7 +57,7 @@ def jupyterlab(tmp_path):
 
 
 async def run_notebook(browser, address):
-    """Opens the notebook, runs all its cells and records; gives what is left of the recorder at the end."""
+    """Open the notebook, run all cells and record; return what remains of the recorder in the page."""
     page = await browser.new_page()
     page.set_default_timeout(60_000)
     await page.goto(f"{address}/lab/tree/n.ipynb")

@@ -1,4 +1,4 @@
-"""The laboratory chooses, times, retries and measures what it says it does."""
+"""The laboratory chooses models, times stages, retries voices and evaluates them."""
 
 import json
 
@@ -18,7 +18,7 @@ VOICE = EXAMPLES / "voz.wav"
 
 
 class Choosy(Whistle):
-    """A voice that speaks Spanish alone, from a reference of more than ten seconds, as XTTS may."""
+    """A TTS model that only speaks Spanish, and needs a reference of more than ten seconds, as XTTS may."""
 
     languages = ("es",)
 
@@ -37,7 +37,7 @@ class Choosy(Whistle):
 
 @pytest.fixture
 def short_voice(tmp_path):
-    """A reference voice of four seconds."""
+    """Return a reference recording of four seconds."""
     samples, rate = soundfile.read(VOICE, dtype="float32")
     write_wav(tmp_path / "short.wav", samples[: 4 * rate], rate)
     return tmp_path / "short.wav"

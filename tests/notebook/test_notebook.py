@@ -1,4 +1,4 @@
-"""The microphone of a notebook's page becomes a WAV file, whole or not at all, and nothing of it stays in the page."""
+"""A recording in a notebook is written as a WAV file, whole or not at all, and leaves nothing in the page."""
 
 import base64
 import importlib.util
@@ -22,7 +22,7 @@ def tone(seconds, rate):
 
 
 def seconds_of_tone(path) -> float:
-    """Checks that a file is what `record` promises and holds a tone of 440 Hz, and gives its length in seconds."""
+    """Check the format of a recording of a 440 Hz tone, and return its duration in seconds."""
     info = soundfile.info(path)
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", "PCM_16", 16_000, 1)
     samples, rate = soundfile.read(path)
@@ -34,7 +34,7 @@ def seconds_of_tone(path) -> float:
 
 @pytest.fixture
 def in_colab(monkeypatch):
-    """Puts a `google.colab` in place whose `output.eval_js` is the test's own."""
+    """Install a `google.colab` with the test's own `output.eval_js`."""
 
     def in_colab(eval_js):
         colab = types.ModuleType("google.colab")
@@ -47,7 +47,7 @@ def in_colab(monkeypatch):
 
 @pytest.fixture
 def answering(in_colab):
-    """A Colab whose page answers with a result and the samples in pieces; gives the list of scripts it was sent."""
+    """Simulate a Colab page that returns a result and chunks of samples; return the list of scripts sent to it."""
 
     def answering(result, samples=()):
         pieces = [base64.b64encode(np.asarray(piece, "<i2").tobytes()).decode() for piece in samples]
@@ -151,7 +151,7 @@ def test_a_kernel_without_a_page_is_not_waited_for_without_end(tmp_path):
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """A browser that hears a tone of 440 Hz, and may."""
+    """Return a browser with microphone permission, whose microphone records a tone of 440 Hz."""
     heard = tmp_path_factory.mktemp("microphone") / "tone.wav"
     soundfile.write(heard, tone(10, 48_000), 48_000)
     browser = Chromium(MICROPHONE, ALLOWED, f"--use-file-for-fake-audio-capture={heard}")
@@ -161,7 +161,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def colab_page(in_colab):
-    """Opens a page that stands in for Colab's output frame: `eval_js` runs in it what it is given, as in Colab."""
+    """Open a page that stands in for Colab's output frame, in which `eval_js` runs scripts."""
 
     def colab_page(browser, script=KEEPS):
         page = browser.page(script)
@@ -172,7 +172,7 @@ def colab_page(in_colab):
 
 
 async def press(page, *labels, after=r"^\d"):
-    """Presses buttons one after the other, each once it can be pressed and the clock shows some seconds."""
+    """Press buttons one after another, each when it is enabled, and "Parar" when the clock matches `after`."""
     for label in labels:
         button = page.get_by_role("button", name=label)
         await button.wait_for()
@@ -210,15 +210,15 @@ def test_two_minutes_come_whole(chromium, colab_page, tmp_path):
 
 
 @needs_chromium
-@pytest.mark.parametrize("room", [0.0001, 0.02])  # a still room, and one in which a machine hums
+@pytest.mark.parametrize("room", [0.0001, 0.02])  # a quiet room and a noisy one
 def test_silence_after_speech_ends_a_recording(chromium, colab_page, tmp_path, room):
-    loudness = [[0, 0.005], [0.5, room], [2, 0.5], [3, room], [3.5, 0.2], [4, room]]  # what is faint is no speech
+    loudness = [[0, 0.005], [0.5, room], [2, 0.5], [3, room], [3.5, 0.2], [4, room]]  # a faint sound isn't speech
     page = colab_page(chromium, FAST_MICROPHONE % loudness)
     pressed = chromium.begin(press(page, "Grabar"))
     path = record(tmp_path / "a.wav", silence=0.8, max_seconds=60)
     pressed.result(1)
     assert 4.8 <= seconds_of_tone(path) < 4.9
-    assert np.abs(soundfile.read(path)[0][-12_000:]).max() < 0.03  # what the tone left behind has ended
+    assert np.abs(soundfile.read(path)[0][-12_000:]).max() < 0.03  # the tail of the tone has ended
 
 
 @needs_chromium

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom on the offline repo, say what they should, and are committed clean."""
+"""The notebooks run with the offline repo, show the expected output, and are committed without output."""
 
 import re
 import tomllib
@@ -18,7 +18,7 @@ def read(name: str):
 
 
 def run(name: str, folder: Path, only: set[str] | None = None, **parameters) -> dict[str, str]:
-    """Gives what each cell of a notebook printed and showed, as text, by its id."""
+    """Return the output of each cell of a notebook as text, by cell id."""
     cells = execute(name, folder, only, **parameters).cells
     return {cell.id: "\n".join(map(shown, cell.outputs)) for cell in cells if cell.cell_type == "code"}
 
@@ -32,7 +32,7 @@ def shown(output) -> str:
 
 
 def columns(markdown: str) -> dict[str, list[str]]:
-    """Reads a table that a cell has shown, by its titles."""
+    """Return the columns of a Markdown table by their headings."""
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in markdown.splitlines()
@@ -43,7 +43,7 @@ def columns(markdown: str) -> dict[str, list[str]]:
 
 @pytest.fixture
 def kernel(monkeypatch):
-    """Has kernels import this checkout, and find the Hub closed."""
+    """Let kernels import this checkout, with the Hub offline."""
     monkeypatch.setenv("HFPIPE_CHECKOUT", str(ROOT))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -141,7 +141,7 @@ def test_the_conversation_remembers_and_is_heard_as_it_comes(kernel, tmp_path):
 
 @pytest.fixture
 def colab(kernel, tmp_path, monkeypatch):
-    """A stand-in for Colab's own package: its user chooses the example question, and then the example voice."""
+    """Install a stand-in for Colab's package, whose user uploads the example question, and then the example voice."""
     package = tmp_path / "site" / "google" / "colab"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""Times and voices are drawn, and played, in a notebook's page."""
+"""Timings and recordings are plotted, and recordings and streams played, in a notebook."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from conftest import EXAMPLES
 from matplotlib import image
 from own_parts import ANSWER, PHRASES, QUESTION
 
-from hfpipe.notebook import players
+from hfpipe.notebook import playback
 from hfpipe.notebook.plots import plot_times, plot_voices, table
 
 VOICES = {"clonada": EXAMPLES / "voz.wav", "base <1>": EXAMPLES / "pregunta.wav"}
@@ -41,7 +41,7 @@ def test_drawing_leaves_the_notebooks_backend_alone():
 
 
 def test_each_recording_gets_a_player_under_its_escaped_name():
-    page = players.players(VOICES).data
+    page = playback.players(VOICES).data
     assert re.findall(r"<b>(.*?)</b>", page) == ["clonada", "base &lt;1&gt;"]
     assert page.count("<audio") == 2 and page.count("data:audio/wav;base64,") == 2
 
@@ -49,8 +49,8 @@ def test_each_recording_gets_a_player_under_its_escaped_name():
 def test_an_answer_is_played_piece_after_piece(make, monkeypatch, capsys):
     shown, slept = [], []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    monkeypatch.setattr(players.time, "sleep", slept.append)
-    result = players.play(make().stream(QUESTION))
+    monkeypatch.setattr(playback.time, "sleep", slept.append)
+    result = playback.play(make().stream(QUESTION))
     assert result["answer"] == ANSWER
     assert capsys.readouterr().out.splitlines() == [f"— {result['question']}", *(f"  {each}" for each in PHRASES)]
     assert len(shown) == len(PHRASES)

@@ -1,4 +1,4 @@
-"""A tiny Whisper, written here in CTranslate2's layout, reads back as the same Whisper."""
+"""A tiny Whisper, written in CTranslate2's format, is read back as the same Whisper."""
 
 import struct
 
@@ -20,7 +20,7 @@ def string(text: str) -> bytes:
 
 
 def model_bin(variables: dict[str, np.ndarray], aliases=(), spec="WhisperSpec", version=6) -> bytes:
-    """Writes CTranslate2's layout, independently of the reader."""
+    """Serialize variables in CTranslate2's format, independently of the reader."""
     data = struct.pack("<I", version) + string(spec) + struct.pack("<II", 3, len(variables))
     for name, array in variables.items():
         data += string(name) + struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
@@ -137,8 +137,8 @@ def test_any_other_file_is_refused(data):
     [
         (model_bin({}, version=5), "version 6"),
         (model_bin({}, spec="TransformerSpec"), "TransformerSpec"),
-        (model_bin({"encoder/strange/weight": np.ones((2, 2), np.float32)}), "no part of Whisper"),
-        (model_bin({"encoder/conv1/weight": np.ones((2, 2), np.int8)}), "quantised"),
+        (model_bin({"encoder/strange/weight": np.ones((2, 2), np.float32)}), "isn't part of Whisper"),
+        (model_bin({"encoder/conv1/weight": np.ones((2, 2), np.int8)}), "quantized"),
         (model_bin({}, [("alias", "nothing")]), "lacks"),
         (DATA + b"more", "after its end"),
         (DATA.replace(b"WhisperSpec\0", b"WhisperSpec!"), "NUL"),

@@ -1,4 +1,4 @@
-"""The offline repo appears whole or not at all, and is an ordinary repo for transformers."""
+"""The offline repo is assembled whole or not at all, and transformers loads it like any other repo."""
 
 import json
 import multiprocessing
@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfpipe.offline import repo as offline
-from hfpipe.offline.repo import PackageFile, assemble_once, is_complete, offline_repo, read_source
+from hfpipe.offline import offline_repo, sources
+from hfpipe.offline.repo import MANIFEST, assemble_once, is_complete
+from hfpipe.offline.sources import PackageFile, read_source
 
 
 def write_repo(folder: Path, progress) -> None:
-    """Stands in for the real build: the same contract, two small files."""
+    """Stand in for the real build with two small files."""
     progress("Writing.")
     (folder / "model.bin").write_bytes(b"weights")
     (folder / "llm").mkdir()
@@ -62,7 +63,7 @@ def test_a_whole_repo_appears_and_is_recognised(tmp_path):
 def test_a_spoiled_repo_is_noticed_and_built_again(tmp_path, spoil):
     folder = tmp_path / "repo"
     assemble_once(folder, write_repo, 0, lambda step: None)
-    file = folder / (offline.MANIFEST if "manifest" in spoil else "llm/config.json")
+    file = folder / (MANIFEST if "manifest" in spoil else "llm/config.json")
     file.unlink() if spoil == "remove" else file.write_bytes(file.read_bytes()[:-1])
     if "manifest" in spoil:
         file.write_text(file.read_text()[: len(file.read_text()) // 2])
@@ -133,7 +134,7 @@ def test_a_missing_package_is_named():
 
 def test_a_missing_package_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(offline, "SOURCES", (PackageFile("no-such-weights", "part.bin", ""),))
+    monkeypatch.setattr(sources, "SOURCES", (PackageFile("no-such-weights", "part.bin", ""),))
     with pytest.raises(ImportError, match="no-such-weights"):
         offline_repo()
     assert not (tmp_path / "cache").exists()

@@ -1,4 +1,4 @@
-"""Convolving by blocks of frequencies gives what convolving tap by tap gives."""
+"""`FourierConv1d` computes what `Conv1d` computes."""
 
 import pytest
 import torch

@@ -22,9 +22,9 @@ from transformers import AutoModelForCausalLM, WhisperForConditionalGeneration, 
 from transformers.dynamic_module_utils import get_imports
 
 import hfpipe
-from hfpipe.pipeline.hub_card import CPML, Licence, strictest
+from hfpipe.pipeline.hub_card import CPML, License, strictest
 from hfpipe.pipeline.hub_repo import REQUIREMENTS, staged
-from hfpipe.pipeline.tts_xtts_license import LICENCE_VARIABLE
+from hfpipe.pipeline.tts_xtts_license import LICENSE_VARIABLE
 
 QUESTION = str(EXAMPLES / "pregunta.wav")
 SHORT = {"max_new_tokens": 6}
@@ -258,20 +258,20 @@ def test_the_card_says_what_the_repo_holds(hub, make, tmp_path, tiny_chat):
         assert [(result.metric_type, result.metric_value) for result in data.eval_results] == [("wer", 8.7)]
         commit = hub.repos["org/llm"].find("main").id
         assert f'model="{name}", trust_remote_code=True' in text and f"`{commit}`" in text and "| 8.7 |" in text
-        assert "only if its speaker agreed" in text and str(tmp_path) not in text
+        assert "with the consent of its speaker" in text and str(tmp_path) not in text
         compile(text.split("```python\n")[1].split("```")[0], "card", "exec")
 
 
 def test_the_strictest_licence_is_the_wholes():
-    mit, apache, gemma, nc = map(Licence, ("mit", "apache-2.0", "gemma", "cc-by-nc-4.0"))
+    mit, apache, gemma, nc = map(License, ("mit", "apache-2.0", "gemma", "cc-by-nc-4.0"))
     assert strictest([mit, mit]) == mit and strictest([mit, apache]) == apache
-    assert strictest([apache, gemma]) == gemma and strictest([gemma, Licence()]) == Licence()
-    assert strictest([Licence(), nc, mit]) == nc and strictest([CPML, gemma]) == CPML
-    assert strictest([gemma, Licence("llama3.2")]) == Licence("other", "gemma and llama3.2")
+    assert strictest([apache, gemma]) == gemma and strictest([gemma, License()]) == License()
+    assert strictest([License(), nc, mit]) == nc and strictest([CPML, gemma]) == CPML
+    assert strictest([gemma, License("llama3.2")]) == License("other", "gemma and llama3.2")
 
 
 def test_a_licence_that_forbids_copies_is_obeyed(hub, make, tmp_path, monkeypatch):
-    monkeypatch.setenv(LICENCE_VARIABLE, "1")
+    monkeypatch.setenv(LICENSE_VARIABLE, "1")
     xtts = save_tiny_xtts(tmp_path / "xtts")
     hub.add_repo("coqui/XTTS-v2", files_of(xtts))
     hub.repos["coqui/XTTS-v2"].refs["refs/heads/tiny"] = hub.repos["coqui/XTTS-v2"].find("main").id
@@ -288,7 +288,7 @@ def test_a_licence_that_forbids_copies_is_obeyed(hub, make, tmp_path, monkeypatc
 
 
 def test_saved_voices_travel_with_a_voice_part_that_lies_elsewhere(hub, make, tmp_path, monkeypatch, voice):
-    monkeypatch.setenv(LICENCE_VARIABLE, "1")
+    monkeypatch.setenv(LICENSE_VARIABLE, "1")
     hub.add_repo("org/xtts", files_of(save_tiny_xtts(tmp_path / "xtts")))
     options = {"tts_kwargs": {"max_new_tokens": 8}}
     pipe = make(tts="org/xtts")
@@ -518,7 +518,10 @@ def test_code_in_a_part_is_never_run(repo):
 def test_a_repo_whose_code_is_spoiled_says_so(hub, make, tmp_path):
     make().push_to_hub("ana/qa", token=ANA)
     repo = hub.repos["ana/qa"]
-    for changes, expected in (({"asr.py": None}, "asr.py"), ({"asr.py": b"def"}, "asr.py|invalid syntax")):
+    for changes, expected in (
+        ({"asr_whisper.py": None}, "asr_whisper.py"),
+        ({"asr_whisper.py": b"def"}, "asr_whisper.py|invalid syntax"),
+    ):
         repo.commit(changes)
         with pytest.raises((OSError, SyntaxError), match=expected):
             pipeline("voice-qa", model="ana/qa", trust_remote_code=True, device="cpu")

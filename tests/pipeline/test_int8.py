@@ -1,4 +1,4 @@
-"""Multiplying by int8 weights rounds the weights, and nothing else."""
+"""`Int8Linear` rounds the weights, and nothing else."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,7 +35,7 @@ def test_only_weights_are_rounded(rows, inputs, outputs, bias, turned, seed):
     weight = layer.weight.t() if turned else layer.weight
     assert (np.abs(exact - weight.numpy()) <= scales[:, None] * 0.501).all()
     x = torch.randn(2, rows, inputs)
-    x[..., 0] *= 300  # beside which one digit would lose the others
+    x[..., 0] *= 300  # an outlier, beside which a shared scale would lose the rest
     expected = x.double().numpy() @ exact.T + (0 if layer.bias is None else layer.bias.numpy())
     for count in (1, 2, 3):
         with limit_threads(count):

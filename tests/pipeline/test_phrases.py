@@ -1,4 +1,4 @@
-"""What can be said of an unfinished answer: a first clause, then whole sentences, however the text comes."""
+"""An unfinished answer is split into a first clause, then sentences, however its text is divided."""
 
 import pytest
 from hypothesis import given
@@ -40,7 +40,7 @@ def test_phrases_depend_on_the_text_and_not_on_how_it_comes(text, data):
     parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     found = [phrase for part in parts for phrase in phrases.push(part)] + phrases.finish()
     assert found == split_phrases(text)
-    assert " ".join(found).split() == text.split()  # nothing is lost, nothing is said twice
+    assert " ".join(found).split() == text.split()  # nothing is lost or repeated
     assert all(phrase == phrase.strip() != "" and "  " not in phrase for phrase in found)
 
 

@@ -1,4 +1,4 @@
-"""Sentences end where a Spanish reader would say so."""
+"""Text is split into sentences as in Spanish, and into chunks at the best boundaries."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What is written is said as a Spanish reader would say it: no digits, no signs, no Markdown, no emoji."""
+"""Text is normalized to what a Spanish reader would say: no digits, symbols, Markdown or emoji."""
 
 import unicodedata
 
@@ -54,6 +54,8 @@ SPANISH = [
      "Ve a es punto wikipedia punto org barra wiki barra Francia, o a ana guion bajo b arroba ejemplo punto com."),
     ("Llama al 55 1234 5678.", "Llama al cinco cinco, uno dos tres cuatro, cinco seis siete ocho."),
     ("El Sr. Pérez de EE. UU., p. ej., etc.", "El señor Pérez de Estados Unidos, por ejemplo, etcétera."),
+    ("Ud. puede venir, y Uds. pueden venir.", "usted puede venir, y ustedes pueden venir."),
+    ("Uds. pueden venir.", "ustedes pueden venir."),
     ("24/7 y/o C++", "veinticuatro horas al día y o C más más"),
     # Markdown
     ("1. **Lava** la [fruta](https://a.b/c) con `agua`", "uno. Lava la fruta con agua"),

@@ -23,7 +23,7 @@ from hfpipe.pipeline.tts_transformers import load_tts
 from hfpipe.pipeline.tts_xtts import XTTS
 from hfpipe.pipeline.tts_xtts_checkpoint import XTTS_ID, XTTS_REVISION
 from hfpipe.pipeline.tts_xtts_gpt import Decoder
-from hfpipe.pipeline.tts_xtts_license import LICENCE_VARIABLE, require_licence
+from hfpipe.pipeline.tts_xtts_license import LICENSE_VARIABLE, require_license
 
 pytest.importorskip("TTS")
 
@@ -73,7 +73,7 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path / "hfpipe"))
-    monkeypatch.delenv(LICENCE_VARIABLE, raising=False)
+    monkeypatch.delenv(LICENSE_VARIABLE, raising=False)
     return tmp_path / "hub"
 
 
@@ -350,7 +350,7 @@ def test_downloads_only_with_the_licence(hub, monkeypatch, tmp_path):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         with pytest.raises(PermissionError, match="coqui.ai/cpml.*COQUI_TOS_AGREED=1"):
             load_tts(XTTS_ID)
-        monkeypatch.setenv(LICENCE_VARIABLE, "1")
+        monkeypatch.setenv(LICENSE_VARIABLE, "1")
         with pytest.raises(OSError, match="coqui/XTTS-v2.*can't be downloaded.*hfpipe.offline_repo") as error:
             load_tts(XTTS_ID)
         assert not isinstance(error.value, PermissionError)
@@ -361,13 +361,13 @@ def test_remembers_a_yes_and_only_a_yes(hub, monkeypatch, capsys):
     for answer in ("\n", "no\n", ""):
         monkeypatch.setattr(sys, "stdin", Terminal(answer))
         with pytest.raises(PermissionError):
-            require_licence()
+            require_license()
         assert not cache_folder().exists()
     monkeypatch.setattr(sys, "stdin", Terminal("yes\n"))
-    require_licence()
+    require_license()
     assert "non-commercial" in capsys.readouterr().out
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    require_licence()
+    require_license()
     assert capsys.readouterr().out == ""
 
 

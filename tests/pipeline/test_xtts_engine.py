@@ -1,4 +1,4 @@
-"""XTTS's own decoding loop and windowed vocoder give what coqui-tts gives."""
+"""XTTS's decoding loop and incremental vocoder produce what coqui-tts produces."""
 
 import functools
 import threading
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +17,8 @@ from hfpipe.pipeline import cpu_fourier as fourier
 from hfpipe.pipeline import tts_xtts_gpt as xtts_gpt
 from hfpipe.pipeline.cpu_precision import resolve_precision
 from hfpipe.pipeline.tts_xtts import XTTS
-from hfpipe.pipeline.tts_xtts_checkpoint import WEIGHTS, quietly
-from hfpipe.pipeline.tts_xtts_gpt import Decoder, Sampling, draw
+from hfpipe.pipeline.tts_xtts_checkpoint import WEIGHTS, quietly, read_model
+from hfpipe.pipeline.tts_xtts_gpt import Decoder, Sampling, sample_tokens
 from hfpipe.pipeline.tts_xtts_vocoder import REACH, Stream, Vocoder
 
 GREEDY = Sampling(do_sample=False)
@@ -56,7 +57,7 @@ def tokens_of(xtts, text):
 
 
 def decode(decoder, texts, latents, sampling=GREEDY, **limits):
-    """Gives the tokens (rows, steps) and latents (rows, steps, channels)."""
+    """Return the tokens (rows, steps) and latents (rows, steps, channels)."""
     voices = [decoder.read_voice(each) for each in latents]
     steps = list(decoder.generate(texts, voices, sampling, **{"max_new_tokens": STEPS, **limits}))
     return torch.stack([tokens for _, tokens, _ in steps], 1), torch.stack([states for states, *_ in steps], 1)
@@ -79,7 +80,7 @@ def test_greedy_tokens_latents_and_sound_are_coquis(xtts, decoder, vocoder, text
 
 
 def test_rows_of_a_batch_are_what_they_are_alone(xtts, either):
-    """Different texts and voices: the shorter prompt is padded, and what isn't written is never looked at."""
+    """The rows have different texts and voices; shorter prompts are padded, and the padding is never attended to."""
     texts = [tokens_of(xtts, text) for text in ("hola a todos, amigos", "si", "¿y tu?")]
     latents = [voice_of(xtts, name)[0] for name in ("Ana", "Luis", "Ana")]
     tokens, states = decode(either, texts, latents)
@@ -98,7 +99,7 @@ def test_a_static_cache_holds_nothing_that_was_not_written(xtts, either, monkeyp
 
 
 def test_what_a_gpu_replays_draws_the_same(xtts, decoder, monkeypatch):
-    """There is no GPU here: the step that would be recorded, with its fixed addresses and lengths, runs as it is."""
+    """Without a GPU, the step that would be captured, with its fixed addresses and lengths, is run directly."""
 
     def capture(batch, end):
         batch._step(end)
@@ -119,12 +120,12 @@ def test_what_a_gpu_replays_draws_the_same(xtts, decoder, monkeypatch):
         assert found[0].tolist() == expected[0].tolist()
         torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=0)
     kept = list(replaying._idle.values())
-    assert len(kept) == 2 and all(len(batches) == 1 for batches in kept)  # the first was taken again for the third
+    assert len(kept) == 2 and all(len(batches) == 1 for batches in kept)  # the first batch was reused for the third
     assert all(len(batch.graphs) > 2 for [batch] in kept) and not decoder._idle
 
 
 def test_rows_stop_on_their_own(xtts, tiny_xtts):
-    """The stop token is made likely, so that the rows of a batch draw it at different steps."""
+    """The stop token is made likely, so that the rows of a batch sample it at different steps."""
     gpt = XTTS.from_pretrained(tiny_xtts, precision="float32").model.gpt
     gpt.mel_head.bias.data[gpt.stop_audio_token] += 0.6
     decoder, latents = Decoder(gpt), [voice_of(xtts, "Ana")[0]] * 4
@@ -152,7 +153,7 @@ def test_sound_in_windows_is_the_sound_at_once(xtts, vocoder, data, steps, speed
 
 
 def test_the_vocoder_reaches_no_further_than_it_says(xtts, monkeypatch):
-    """One frame is changed; what changes of the sound lies within REACH frames of it, and REACH isn't idle."""
+    """Changing one frame changes audio within REACH frames of it, and almost that far."""
     monkeypatch.setattr(fourier, "is_faster", lambda: False)  # blocks would spread differences of rounding
     vocoder = Vocoder(xtts.model.hifigan_decoder)
     frames = torch.zeros(1, vocoder.generator.conv_pre.in_channels, 61)
@@ -172,7 +173,7 @@ def test_the_vocoder_reaches_no_further_than_it_says(xtts, monkeypatch):
 )
 @settings(deadline=None, max_examples=40)
 def test_draws_as_transformers_does(seed, top_k, top_p, penalty):
-    """Only tokens that transformers' processors leave are drawn, and all of them are, about as often as they say."""
+    """Tokens are sampled with about the probabilities that transformers' logits processors leave."""
     from transformers import (
         LogitsProcessorList,
         RepetitionPenaltyLogitsProcessor,
@@ -189,14 +190,14 @@ def test_draws_as_transformers_does(seed, top_k, top_p, penalty):
     processors += [TopPLogitsWarper(top_p)] if top_p < 1 else []
     expected = LogitsProcessorList(processors)(said.nonzero()[:, 1][None], logits.clone()).softmax(-1)[0]
     sampling = Sampling(top_k=top_k, top_p=top_p, repetition_penalty=penalty)
-    drawn = draw(logits.expand(4000, -1), said.expand(4000, -1), sampling)
+    drawn = sample_tokens(logits.expand(4000, -1), said.expand(4000, -1), sampling)
     found = torch.bincount(drawn, minlength=30) / 4000
     assert (found[expected == 0] == 0).all()
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
 
 
 def test_steps_give_what_one_pass_over_the_same_tokens_gives(xtts, either):
-    """In int8 a step is code of its own; in mixed precision its weights are others, too."""
+    """int8 steps run separate code from the prompt, and mixed precision uses other weights for them, too."""
     text, latents = tokens_of(xtts, "hola a todos"), voice_of(xtts, "Ana")[0]
     tokens, states = decode(either, [text], [latents], Sampling(), min_new_tokens=STEPS)
     said = either.audio[tokens[0, :-1]] + either.audio_positions[1:STEPS]
@@ -208,7 +209,7 @@ def test_steps_give_what_one_pass_over_the_same_tokens_gives(xtts, either):
 
 @pytest.mark.parametrize("precision", ["int8", "mixed"])
 def test_int8_stays_near_float32(precision, xtts, decoder):
-    """The prompt is the same for both, and so their first states differ little."""
+    """The prompt is the same for both, so their first states are close."""
     narrow = Decoder(xtts.model.gpt, resolve_precision(precision, "cpu"))
     texts, latents = [tokens_of(xtts, "hola a todos")], [voice_of(xtts, "Ana")[0]]
     _, states = decode(decoder, texts, latents, max_new_tokens=1)
@@ -217,7 +218,7 @@ def test_int8_stays_near_float32(precision, xtts, decoder):
 
 
 def test_a_stream_is_the_call_in_pieces(xtts):
-    text = "Hola a todos. " * 20  # more than one piece of text
+    text = "Hola a todos. " * 20  # more than one chunk of text
     for options in ({}, {"speed": 1.5, "speaker": "Luis"}):
         torch.manual_seed(0)
         whole = xtts(text, max_new_tokens=30, **options)
@@ -255,11 +256,21 @@ def test_the_first_load_writes_safetensors_for_the_next(tiny_xtts, tmp_path):
         if file.name != WEIGHTS:
             (tmp_path / file.name).symlink_to(file)
     first = XTTS.from_pretrained(tmp_path, precision="float32")
-    assert (tmp_path / WEIGHTS).is_file() and not list(tmp_path.glob(".*partial"))
+    assert (tmp_path / WEIGHTS).is_file() and not list(tmp_path.glob(".*partial*"))
     second = XTTS.from_pretrained(tmp_path, precision="float32")
     np.testing.assert_array_equal(spoken(second), spoken(first))
     state = second.model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in first.model.state_dict().items())
+
+
+def test_weights_that_a_full_disk_cannot_hold_are_read_from_the_pickle(tiny_xtts, tmp_path):
+    for file in tiny_xtts.iterdir():
+        if file.name != WEIGHTS:
+            (tmp_path / file.name).symlink_to(file)
+    before = sorted(file.name for file in tmp_path.iterdir())
+    with full_disk():
+        assert len(read_model(tmp_path).state_dict()) > 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
 
 
 def spoken(xtts):

@@ -1,4 +1,4 @@
-"""Play recordings, and answers while they are still being thought, in a notebook's page."""
+"""Play recordings and streamed answers in a notebook."""
 
 import html
 import os
@@ -9,7 +9,7 @@ from ..pipeline.live_stream import Stream
 
 
 def players(voices: dict[str, str | os.PathLike]):
-    """Puts a player for each recording side by side, under its name, as an IPython `HTML` that holds the sound."""
+    """Return an IPython `HTML` with an audio player for each recording, side by side, with the audio embedded."""
     audio, as_html, _ = _ipython()
     cells = []
     for name, path in voices.items():
@@ -20,23 +20,23 @@ def players(voices: dict[str, str | os.PathLike]):
 
 
 def play(stream: Stream) -> dict:
-    """Shows and plays an answer as it comes, each piece after the one before it, and gives its result.
+    """Display and play a streamed answer chunk by chunk, and return its result.
 
-    The page plays a piece as soon as it is shown, so each waits here until the one before it has been heard.
+    The browser plays a chunk as soon as it is displayed, so each one is held back until the previous one has ended.
     """
     audio, _, display = _ipython()
-    heard_until, said = time.monotonic(), ""
+    ends, shown = time.monotonic(), ""
     for event in stream:
         if event.type == "transcript":
             print(f"— {event.text}")
         elif event.type == "audio":
-            time.sleep(max(0.0, heard_until - time.monotonic()))
-            if event.text != said:  # a phrase may come in several pieces
+            time.sleep(max(0.0, ends - time.monotonic()))
+            if event.text != shown:  # a phrase may have several chunks
                 print(f"  {event.text}")
-            said = event.text
+            shown = event.text
             display(audio(event.audio, rate=event.sampling_rate, autoplay=True, normalize=False))
-            heard_until = time.monotonic() + len(event.audio) / event.sampling_rate
-    time.sleep(max(0.0, heard_until - time.monotonic()))
+            ends = time.monotonic() + len(event.audio) / event.sampling_rate
+    time.sleep(max(0.0, ends - time.monotonic()))
     return stream.result
 
 
@@ -44,5 +44,5 @@ def _ipython():
     try:
         from IPython.display import HTML, Audio, display
     except ImportError as error:
-        raise ImportError("IPython isn't installed: pip install ipython") from error
+        raise ImportError("IPython isn't installed: pip install 'hfpipe[notebook]'") from error
     return Audio, HTML, display
