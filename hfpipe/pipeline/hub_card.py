@@ -96,8 +96,8 @@ def check_copy(name: str, source: Source, token=None) -> None:
     if NO_COPIES.search(f"{license.id} {license.name}"):
         raise ValueError(
             f"the {name} from {source} is never copied: its license is the Coqui Public Model License "
-            f"({XTTS_LICENSE_URL}), non-commercial, and hfpipe points at such weights instead. Load {name}= by its Hub id "
-            f"(such as {XTTS_ID!r}), and save without copy_parts=True: the repo then names the id and its commit."
+            f"({XTTS_LICENSE_URL}), non-commercial, and hfpipe points at such weights instead. Load {name}= by its "
+            f"Hub id (such as {XTTS_ID!r}), and save without copy_parts=True: the repo then names id and commit."
         )
 
 

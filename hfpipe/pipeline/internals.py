@@ -32,11 +32,6 @@ def arguments_of_pipeline(pipeline_class: type) -> dict:
     return {}
 
 
-def has_dynamic_cache(model) -> bool:
-    """Return whether a model keeps what it has read in a `DynamicCache`: not in a state of its own, as Mamba does."""
-    return model._supports_default_dynamic_cache()
-
-
 def pack_bfloat16(weight: torch.Tensor) -> torch.Tensor:
     """Lay a weight (outputs, inputs) out as oneDNN multiplies fastest, in bfloat16.
 

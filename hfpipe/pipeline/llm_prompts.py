@@ -1,14 +1,13 @@
 """Keep the keys and values of prompts, so that instructions and conversations are read once."""
 
 import copy
+import inspect
 import threading
 from typing import NamedTuple
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-from .internals import has_dynamic_cache
 
 MAX_PROMPTS = 16  # kept at once: the instruction, and the conversations that were last continued
 
@@ -94,10 +93,12 @@ def common_prefix(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def _keeps_all_tokens(model) -> bool:
     """Return whether a model's cache can hold the keys and values of all tokens.
 
-    Layers that attend to a window of tokens are kept whole too: transformers masks what lies before the window, and
-    what has left it couldn't be had back.
+    Not so a model that keeps a state of its own instead, as Mamba and RWKV do. Layers that attend to a window of
+    tokens are kept whole too: transformers masks what lies before the window, and what has left it couldn't be had
+    back.
     """
-    if model.config.is_encoder_decoder or not has_dynamic_cache(model):
+    takes_cache = "past_key_values" in inspect.signature(model.forward).parameters
+    if model.config.is_encoder_decoder or not takes_cache:
         return False
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)

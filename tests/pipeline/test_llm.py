@@ -5,12 +5,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from conftest import all_but_letters, save_tiny_chat
-from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    MambaConfig,
+    MambaForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
+)
 
 from hfpipe.pipeline.cpu_int8 import Int8Linear
 from hfpipe.pipeline.cpu_precision import available_on_cpu
 from hfpipe.pipeline.llm_answer import default_system_prompt
 from hfpipe.pipeline.llm_local import LLM
+from hfpipe.pipeline.llm_prompts import PromptCache
 
 AVAILABLE = available_on_cpu()
 
@@ -233,6 +242,14 @@ def test_the_instruction_and_a_conversation_are_read_once(tiny_chat):
     turns = [{"role": "user", "content": "¿Qué hora es?"}, {"role": "assistant", "content": answer.removesuffix("…")}]
     ask("¿Y?", turns)
     assert read[0] <= len(f"{answer}\n<user>¿Y?\n<assistant>".encode())
+
+
+def test_only_models_that_keep_all_tokens_reuse_them(tiny_chat):
+    sizes = {"vocab_size": 16, "hidden_size": 16, "num_hidden_layers": 1}
+    with torch.device("meta"):
+        mamba, rwkv = MambaForCausalLM(MambaConfig(state_size=4, **sizes)), RwkvForCausalLM(RwkvConfig(**sizes))
+    assert LLM.from_pretrained(tiny_chat)._prompts.is_usable
+    assert not PromptCache(mamba).is_usable and not PromptCache(rwkv).is_usable
 
 
 def test_what_others_asked_changes_no_answer(tiny_chat):
