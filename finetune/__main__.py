@@ -154,15 +154,17 @@ def _options_as_parameters() -> inspect.Signature:
     for field in dataclasses.fields(Options):
         kind = typer.Argument if field.name in ("train", "test") else typer.Option
         names = () if kind is typer.Argument or types[field.name] is not bool else (flag(field.name),)
-        annotation = Annotated[types[field.name], kind(*names, help=field.metadata["help"])]
+        option = kind(*names, help=field.metadata["help"])
+        annotation = Annotated[types[field.name], option]  # type: ignore[valid-type, name-defined]
         parameters.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=field.default)
         )
     return inspect.Signature(parameters)
 
 
-whisper.__signature__ = _options_as_parameters()
-whisper.__annotations__ = {name: p.annotation for name, p in whisper.__signature__.parameters.items()}
+_signature = _options_as_parameters()
+whisper.__signature__ = _signature  # type: ignore[attr-defined]
+whisper.__annotations__ = {name: parameter.annotation for name, parameter in _signature.parameters.items()}
 app.command()(whisper)
 
 

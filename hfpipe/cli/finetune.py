@@ -24,6 +24,7 @@ def load_app() -> typer.Typer:
     loaded = sys.modules.get("finetune")
     if loaded is None or Path(loaded.__file__ or "").parent != FOLDER:
         spec = importlib.util.spec_from_file_location("finetune", FOLDER / "__init__.py")
+        assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
         sys.modules["finetune"] = module
         spec.loader.exec_module(module)

@@ -1,5 +1,6 @@
 """Transcribe recordings of any length to text or subtitles, resuming where a killed run stopped."""
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ def transcribe_files(
                 file,
                 language,
                 partial=partial,
-                on_progress=lambda done, total, file=file: on_progress(file, done, total),
+                on_progress=functools.partial(on_progress, file),
             )
             write_text(target, format_transcript(result, output_format))
             partial.unlink(missing_ok=True)
