@@ -110,12 +110,12 @@ def test_the_tests_of_the_sdist_pass(unpacked):
 
 
 @pytest.mark.parametrize("package, extra, code", [
-    ("openai", "remote", "hfpipe.RemoteLLM('model', base_url='http://127.0.0.1:1/v1')"),
+    ("openai", "remote", "hfpipe.RemoteLLM('http://127.0.0.1:1/v1', 'model')"),
     ("resemblyzer", "offline", "from hfpipe.pipeline.audio_speaker import similarity; similarity(VOICE, VOICE)"),
     pytest.param("onnxruntime", "offline", "hfpipe.load(hfpipe.offline_repo())", marks=pytest.mark.offline),
     ("TTS", "xtts", "hfpipe.load_tts(XTTS)"),
     ("jiwer", "lab", "from hfpipe.notebook import laboratory as lab; lab.measure_voices({'a': VOICE}, 'a', VOICE, 0)"),
-    ("matplotlib", "lab", "from hfpipe.notebook import plots; plots.PLOT"),
+    ("matplotlib", "lab", "from hfpipe.notebook import plots; plots.plot_times({'asr': 1.0})"),
     ("ctranslate2", "finetune", "import finetune; finetune.export_ct2(WHISPER, 'out')"),
 ])  # fmt: skip
 def test_a_missing_extra_is_named(package, extra, code, tiny_whisper, tiny_xtts, tmp_path):

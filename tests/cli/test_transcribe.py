@@ -63,6 +63,7 @@ def test_chunks_hold_the_speech_and_fit_the_window(minute):
     assert find_chunks(np.zeros(160_000, np.float32)) == []
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_timed_from_its_start(asr, minute):
     seen = []
     result = transcribe_file(asr, minute, "es", on_progress=lambda done, total: seen.append((done, total)))
@@ -72,6 +73,7 @@ def test_a_long_recording_is_timed_from_its_start(asr, minute):
     assert seen == sorted(seen) and seen[-1][0] == seen[-1][1] == pytest.approx(result["seconds"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(asr, minute, tmp_path, monkeypatch):
     whole = transcribe_file(asr, minute, "es", batch_size=1)
     heard = []
@@ -92,6 +94,7 @@ def test_a_stopped_run_goes_on_where_it_was(asr, minute, tmp_path, monkeypatch):
     assert [one for batch in heard for one in batch] == chunks  # each was heard once
 
 
+@pytest.mark.slow
 def test_a_stopped_run_in_another_language_begins_anew(asr, minute, tmp_path):
     transcribe_file(asr, minute, "en", partial=tmp_path / "partial")
     assert transcribe_file(asr, minute, "es", partial=tmp_path / "partial")["language"] == "es"

@@ -39,6 +39,7 @@ from finetune.trainer import (
 )
 from finetune.whisper import load_whisper, locate, transcribe
 
+pytestmark = pytest.mark.slow
 SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
 ROOT = Path(__file__).parents[2]
 
