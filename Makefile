@@ -1,17 +1,23 @@
-# `make demo` and `make test` set up what they need, once, in .venv, and run.
+# Each target sets up what it needs in .venv, once, and runs.
 
 VENV ?= .venv
 RUN = HF_HUB_DISABLE_TELEMETRY=1 $(VENV)/bin/python
 
-.PHONY: setup demo test format clean
+.PHONY: setup demo lint test test-fast format clean
 
 demo: $(VENV)/.ready
 	$(RUN) -m hfpipe ask examples/pregunta.wav --speaker-wav examples/voz.wav --model offline
 
-test: $(VENV)/.ready
+test: lint
+	$(RUN) -m pytest -q
+
+test-fast: $(VENV)/.ready
+	$(RUN) -m pytest -q -m "not slow and not offline"
+
+lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(RUN) -m pytest -q
+	$(VENV)/bin/mypy
 
 setup: $(VENV)/.ready
 

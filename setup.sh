@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a virtual environment with everything that the two requirements files pin. Usage: sh setup.sh FOLDER
+# Create a virtual environment with everything that the two requirements files pin. Usage: sh setup.sh FOLDER
 set -eu
 venv=$1
 
@@ -9,7 +9,7 @@ find_python() {
         if fits "$candidate"; then echo "$candidate"; return; fi
     done
 }
-# One of resemblyzer's own requirements is compiled on installing: it takes a C compiler and Python's headers.
+# A dependency of resemblyzer is compiled when it is installed, which takes a C compiler and Python's headers.
 compiles() {
     printf '#include <Python.h>\n' | cc -E -I"$("$1" -c 'import sysconfig; print(sysconfig.get_path("include"))')" - >/dev/null 2>&1
 }

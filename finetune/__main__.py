@@ -1,50 +1,47 @@
-"""The command line: `python -m finetune whisper TRAIN TEST`, `check`, `evaluate`, `compare` and `export`."""
+"""The command line of `hfpipe finetune` and `python -m finetune`."""
 
-import contextlib
 import dataclasses
 import inspect
 import json
-import logging
-import sys
 import time
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import hfpipe  # noqa: F401  # before torch: it lets torch's waiting threads sleep
+from hfpipe.cli.console import console, plain_errors, progress
 
 from .options import HELP, Options, flag, read_yaml
 
 app = typer.Typer(
-    help="Whisper learns your Spanish from a table of audio and text.",
+    help="Fine-tune a Whisper on a table of audio and text, evaluate it and export it.",
+    epilog="Prefer `hfpipe finetune` to `python -m finetune`: another package on PyPI is called finetune, and Python "
+    "looks for it in the current folder first.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
-console = Console()
-progress = Console(stderr=True)
-MODEL = Annotated[str, typer.Argument(help="A Whisper: a folder, a Hub id, a size (base) or offline.")]
-TABLE = Annotated[str, typer.Argument(help="CSV of audio,sentence, or org/name:config:split of the Hub.")]
-LANGUAGE = Annotated[str, typer.Option(help="Code of the language that is spoken.")]
-FULL = Annotated[bool, typer.Option("--full-window", help="Hear everything in windows of 30 s.")]
-BATCH = Annotated[int, typer.Option(help="Rows at once.", min=1)]
-MAX_ROWS = Annotated[int | None, typer.Option(help="At most so many rows, from the first on.", min=1)]
+NOTES_FROM = "finetune"  # warnings of other libraries aren't printed
+MODEL = Annotated[str, typer.Argument(help="A Whisper: folder, Hub id, size (base) or offline.")]
+TABLE = Annotated[str, typer.Argument(help="CSV with columns audio,sentence, or org/name:config:split on the Hub.")]
+LANGUAGE = Annotated[str, typer.Option(help="Language code of the recordings.")]
+FULL = Annotated[bool, typer.Option("--full-window", help="Pad every recording to 30 s.")]
+BATCH = Annotated[int, typer.Option(help="Rows per batch.", min=1)]
+MAX_ROWS = Annotated[int | None, typer.Option(help="Use only the first rows, at most this many.", min=1)]
 
 
 def whisper(context: typer.Context, config: str | None = None, **values) -> None:
-    """Train a Whisper, judge it before and after, and write it to a folder that voice-qa takes as it is."""
-    with _plain_errors():
+    """Train a Whisper, evaluate it before and after, and save it to a folder that voice-qa loads."""
+    with plain_errors(NOTES_FROM, how_to_resume="The same command with --resume goes on."):
         given = read_yaml(config) if config else {}
         given |= {name: value for name, value in values.items() if _was_given(context, name)}
-        Options(**given)  # what is wrong is said before anything heavy is imported
+        Options(**given)  # refuse invalid options before torch is imported
         from .train import train_whisper
 
-        report = train_whisper(**given, say=_say())
+        report = train_whisper(**given, say=_timed_printer())
         if report:
             _show_training(report, Path(given.get("out", Options.out)))
 
@@ -52,29 +49,30 @@ def whisper(context: typer.Context, config: str | None = None, **values) -> None
 @app.command()
 def check(
     table: TABLE,
-    test: Annotated[str | None, typer.Argument(help="The test set, to see whether it leaks.")] = None,
-    model: Annotated[str, typer.Option(help="The Whisper whose tokens are counted.")] = Options.model,
+    test: Annotated[str | None, typer.Argument(help="The test set, to look for leaks.")] = None,
+    model: Annotated[str, typer.Option(help="The Whisper whose tokenizer counts the tokens.")] = Options.model,
     language: LANGUAGE = "es",
     drop_contradicted: Annotated[bool, typer.Option(help=HELP["drop_contradicted"])] = False,
-    out: Annotated[Path | None, typer.Option(help="A file for the report: .md or .json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the report: .md or .json.")] = None,
 ) -> None:
-    """Look at every row before training: what can't be used is counted and named."""
-    with _plain_errors():
+    """Check every row before training, and list those that can't be used."""
+    with plain_errors(NOTES_FROM):
         if out and out.suffix not in (".md", ".json"):
             raise ValueError(f"--out is {str(out)!r}; valid is a file that ends in .md or .json.")
-        from .evaluate import check_table
+        from hfpipe.pipeline.logs import quiet_transformers
 
-        reports = check_table(table, test, model=model, language=language, hear=drop_contradicted)
+        from .check import refuse_leaks
+        from .evaluate import check_table
         from .report import write_json, write_text
 
+        with quiet_transformers():
+            reports = check_table(table, test, model=model, language=language, hear=drop_contradicted)
         markdown = "\n".join(report.markdown() for report in reports)
         if out and out.suffix == ".json":
             write_json(out, [report.as_dict() for report in reports])
         elif out:
             write_text(out, markdown)
         print(markdown)
-        from .check import refuse_leaks
-
         if test:
             refuse_leaks(*reports)
 
@@ -87,15 +85,18 @@ def evaluate(
     full_window: FULL = False,
     batch_size: BATCH = 8,
     max_rows: MAX_ROWS = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Judge a Whisper: word and letter error rates, an interval, the worst utterances, the time it took."""
-    with _plain_errors():
+    """Evaluate a Whisper: word and character error rates with an interval, the worst utterances, and the speed."""
+    with plain_errors(NOTES_FROM):
+        from hfpipe.pipeline.logs import quiet_transformers
+
         from .evaluate import evaluate_whisper
 
-        found = evaluate_whisper(
-            model, table, language, full_window=full_window, batch_size=batch_size, max_rows=max_rows
-        )
+        with quiet_transformers():
+            found = evaluate_whisper(
+                model, table, language, full_window=full_window, batch_size=batch_size, max_rows=max_rows
+            )
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
@@ -110,18 +111,21 @@ def compare(
     full_window: FULL = False,
     batch_size: BATCH = 8,
     max_rows: MAX_ROWS = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Judge several Whispers on the same rows: size, time and word error rate side by side."""
-    with _plain_errors():
+    """Evaluate several Whispers on the same rows: size, speed and word error rate side by side."""
+    with plain_errors(NOTES_FROM):
         *models, table = models_and_table
         if not models:
             raise ValueError(f"compare got only {table!r}; give the models and then the table: tiny base test.csv.")
+        from hfpipe.pipeline.logs import quiet_transformers
+
         from .evaluate import compare_whispers
 
-        found = compare_whispers(
-            models, table, language, full_window=full_window, batch_size=batch_size, max_rows=max_rows
-        )
+        with quiet_transformers():
+            found = compare_whispers(
+                models, table, language, full_window=full_window, batch_size=batch_size, max_rows=max_rows
+            )
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
@@ -130,35 +134,37 @@ def compare(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A folder that finetune wrote.")],
-    out: Annotated[Path, typer.Argument(help="The folder for the model in CTranslate2's layout.")],
-    weights: Annotated[str, typer.Option(help="Their type: float32, float16, int8 or int8_float32.")] = "float32",
+    model: Annotated[Path, typer.Argument(help="Folder of a fine-tuned Whisper.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the CTranslate2 model.")],
+    weights: Annotated[str, typer.Option(help="float32, float16, int8 or int8_float32.")] = "float32",
 ) -> None:
-    """Write a Whisper for faster-whisper."""
-    with _plain_errors():
+    """Export a Whisper to CTranslate2, for faster-whisper."""
+    with plain_errors(NOTES_FROM):
         from .export import export_ct2
 
         console.print(f"Written: {escape(str(export_ct2(model, out, weights)))}", highlight=False)
 
 
 def _options_as_parameters() -> inspect.Signature:
-    """Makes the command line of `whisper` of the fields of `Options`."""
+    """Return the signature of the command `whisper`: one parameter per field of `Options`."""
     types = get_type_hints(Options)
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    described = Annotated[str | None, typer.Option(help="A YAML file of these options; those given here win.")]
+    described = Annotated[str | None, typer.Option(help="YAML file of these options; options given here override it.")]
     parameters.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, annotation=described, default=None))
     for field in dataclasses.fields(Options):
         kind = typer.Argument if field.name in ("train", "test") else typer.Option
         names = () if kind is typer.Argument or types[field.name] is not bool else (flag(field.name),)
-        annotation = Annotated[types[field.name], kind(*names, help=field.metadata["help"])]
+        option = kind(*names, help=field.metadata["help"])
+        annotation = Annotated[types[field.name], option]  # type: ignore[valid-type, name-defined]
         parameters.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=field.default)
         )
     return inspect.Signature(parameters)
 
 
-whisper.__signature__ = _options_as_parameters()
-whisper.__annotations__ = {name: p.annotation for name, p in whisper.__signature__.parameters.items()}
+_signature = _options_as_parameters()
+whisper.__signature__ = _signature  # type: ignore[attr-defined]
+whisper.__annotations__ = {name: parameter.annotation for name, parameter in _signature.parameters.items()}
 app.command()(whisper)
 
 
@@ -167,8 +173,8 @@ def _was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
 
 
-def _say():
-    """Makes a function that prints a stage and the seconds since the first."""
+def _timed_printer() -> Callable[[str], None]:
+    """Return a function that prints a line with the seconds since this call."""
     start = time.perf_counter()
     return lambda text: progress.print(f"[{time.perf_counter() - start:6.1f} s] {text}", markup=False, highlight=False)
 
@@ -206,7 +212,7 @@ def _show_scores(found: list[dict]) -> None:
 
 
 def _show_worst(found: dict) -> None:
-    table = Table("audio", "said", "heard", "errors", title="The worst utterances")
+    table = Table("audio", "said", "heard", "errors", title="Worst utterances")
     for worst in found["worst"]:
         name = Path(str(worst["audio"])).name
         table.add_row(escape(name), escape(worst["sentence"]), escape(worst["heard"]), str(worst["errors"]))
@@ -214,24 +220,6 @@ def _show_worst(found: dict) -> None:
     dropped = found["data"]["dropped"]
     if dropped:
         console.print("Dropped: " + ", ".join(f"{count} {kind}" for kind, count in dropped.items()), highlight=False)
-
-
-@contextlib.contextmanager
-def _plain_errors():
-    """Prints a warning or an expected error as one plain line, without a traceback; an error exits with 1."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what libraries say to their programmers
-            warnings.filterwarnings("always", category=UserWarning, module="finetune")
-            warnings.showwarning = lambda message, *rest: progress.print(f"[yellow]Note:[/] {escape(str(message))}")
-            logging.getLogger("transformers").setLevel(logging.ERROR)
-            yield
-    except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
-        progress.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        progress.print("Interrupted. The same command with --resume goes on.", highlight=False)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # type checkers read the names here
     from .pipeline.tts_kokoro import Kokoro as Kokoro
     from .pipeline.tts_load import load_tts as load_tts
     from .pipeline.tts_transformers import TransformersTTS as TransformersTTS
+    from .pipeline.tts_voices import SavedVoice as SavedVoice
     from .pipeline.tts_voices import Voice as Voice
     from .pipeline.tts_xtts import XTTS as XTTS
     from .pipeline.voice_qa import VoiceQAPipeline as VoiceQAPipeline
@@ -83,6 +84,7 @@ _MODULES = {  # by public name, the module that holds it
     "XTTS": "pipeline.tts_xtts",
     "Kokoro": "pipeline.tts_kokoro",
     "Voice": "pipeline.tts_voices",
+    "SavedVoice": "pipeline.tts_voices",
     "Reference": "pipeline.audio",
     "load_audio": "pipeline.audio",
     "load_question": "pipeline.audio",

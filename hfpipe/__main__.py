@@ -1,4 +1,4 @@
-"""Run the command line: `python -m hfpipe`."""
+"""Run the command line as `python -m hfpipe`."""
 
 from .cli.app import app
 

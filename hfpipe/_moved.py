@@ -1,6 +1,7 @@
 """The import paths of hfpipe 0.1 that README and notebooks showed: each still works, with a DeprecationWarning."""
 
 import importlib
+import importlib.abc
 import importlib.util
 import sys
 import types
@@ -33,7 +34,7 @@ class _Moved(types.ModuleType):
         return importlib.import_module(f"{package}.{MOVED[name]}")
 
 
-class _Finder:
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the old modules, and loads each as a `_Moved`."""
 
     def find_spec(self, fullname: str, path=None, target=None):

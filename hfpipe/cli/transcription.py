@@ -1,21 +1,22 @@
-"""Write down what is said in recordings of any length, as text or subtitles, and go on where a killed run stopped."""
+"""Transcribe recordings of any length to text or subtitles, resuming where a killed run stopped."""
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers import AutomaticSpeechRecognitionPipeline
 
-from ..pipeline.asr_whisper import DRAW_AGAIN, FULL_WINDOW, detect_languages, encode, same_draws
-from ..pipeline.audio import SAMPLING_RATE, SPEECH_THRESHOLD, _voice_activity_detector, load_audio
-from ..pipeline.cpu_threads import threads
+from ..pipeline.asr_whisper import FALLBACK, FULL_WINDOW, detect_languages, encode, fixed_seed
+from ..pipeline.audio import SAMPLING_RATE, load_audio
+from ..pipeline.audio_vad import find_speech
+from ..pipeline.files import write_text
 
 FORMATS = ("txt", "srt", "vtt", "json")
-LONGEST = 28.0  # seconds of a stretch; what is left of the window keeps its end from being cut
-PADDING = 0.2  # seconds around the speech that the detector found
+MAX_CHUNK_SECONDS = 28.0  # the rest of Whisper's 30 s window keeps the last word from being cut off
+PADDING = 0.2  # seconds kept before and after the speech that the detector found
 
 
 def transcribe_file(
@@ -27,39 +28,40 @@ def transcribe_file(
     partial: Path | None = None,
     on_progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> dict:
-    """Transcribes one recording of any length, stretch of speech by stretch of speech; silence is never heard.
+    """Transcribe one recording of any length in chunks of speech; silence is skipped.
 
     Args:
-        asr: the stock pipeline around a Whisper.
+        asr: transformers' speech recognition pipeline with a Whisper.
         audio: what `load_audio` takes.
-        language: ISO 639-1 code; None detects it in the first stretch.
-        batch_size: stretches at once.
-        partial: a file that keeps what is done so far; a later call with the same audio, model and language goes on
-            from there. It is left for the caller to remove.
-        on_progress: is told the seconds of the audio that are done, and all of them.
+        language: ISO 639-1 code; None detects it in the first chunk.
+        batch_size: chunks per batch.
+        partial: file that keeps the chunks done so far; a later call with the same audio, model and language resumes
+            from it. The caller removes it.
+        on_progress: called with the seconds of audio that are done, and with the total.
 
     Returns:
-        `audio`, `language`, `seconds`, `text`, and `segments`: dicts of `start`, `end` (seconds) and `text`.
+        A dict with `audio`, `language`, `seconds`, `text`, and `segments`: dicts of `start`, `end` (seconds) and
+        `text`.
 
     Raises:
         FileNotFoundError, ValueError: what `load_audio` raises.
     """
     samples, _ = load_audio(audio, SAMPLING_RATE)
     seconds = len(samples) / SAMPLING_RATE
-    stretches = find_stretches(samples)
-    if language is None and stretches:
-        start, end = stretches[0]
+    chunks = find_chunks(samples)
+    if language is None and chunks:
+        start, end = chunks[0]
         language = detect_languages(asr, encode(asr, [samples[start:end]], FULL_WINDOW))[0]
     key = {"samples": len(samples), "model": str(asr.model.config.name_or_path), "language": language}
     done = _read_partial(partial, key)
-    for first in range(len(done), len(stretches), batch_size):
-        batch = stretches[first : first + batch_size]
-        done.extend(_hear(asr, samples, batch, language))
+    for first in range(len(done), len(chunks), batch_size):
+        batch = chunks[first : first + batch_size]
+        done.extend(_transcribe_chunks(asr, samples, batch, language))
         if partial:
-            _write(partial, "\n".join(json.dumps(line, ensure_ascii=False) for line in [key, *done]))
+            write_text(partial, "\n".join(json.dumps(line, ensure_ascii=False) for line in [key, *done]))
         on_progress(batch[-1][1] / SAMPLING_RATE, seconds)
     on_progress(seconds, seconds)
-    segments = [segment for stretch in done for segment in stretch]
+    segments = [segment for chunk in done for segment in chunk]
     return {
         "audio": os.fspath(audio),
         "language": language,
@@ -72,27 +74,28 @@ def transcribe_file(
 def transcribe_files(
     asr: AutomaticSpeechRecognitionPipeline,
     files: list[str],
-    form: str = "txt",
+    output_format: str = "txt",
     out: Path | None = None,
     language: str | None = "es",
     on_progress: Callable[[str, float, float], None] = lambda name, done, total: None,
 ) -> Iterator[tuple[str, Path, Exception | None]]:
-    """Writes one file of text for each recording; those that are written already are left as they are.
+    """Write a transcript for each recording; transcripts that exist are left as they are.
 
     Args:
-        form: one of `FORMATS`.
-        out: the folder for the texts; None puts each beside its recording.
-        on_progress: is told the recording, its seconds that are done, and all of them.
+        output_format: one of `FORMATS`.
+        out: folder for the transcripts; None writes each beside its recording.
+        on_progress: called with the recording, its seconds that are done, and its length in seconds.
 
     Yields:
-        The recording, its file of text, and what went wrong with it, or None. One bad recording doesn't stop the rest.
+        The recording, the path of its transcript, and the error that prevented it or None. One bad recording doesn't
+        stop the others.
 
     Raises:
-        ValueError: no such format.
+        ValueError: unknown format.
     """
-    if form not in FORMATS:
-        raise ValueError(f"the format is {form!r}; valid is {', '.join(FORMATS)}.")
-    for file, target in targets(files, form, out).items():
+    if output_format not in FORMATS:
+        raise ValueError(f"the format is {output_format!r}; valid is {', '.join(FORMATS)}.")
+    for file, target in targets(files, output_format, out).items():
         if target.exists():
             yield file, target, None
             continue
@@ -104,110 +107,100 @@ def transcribe_files(
                 file,
                 language,
                 partial=partial,
-                on_progress=lambda done, total, file=file: on_progress(file, done, total),
+                on_progress=functools.partial(on_progress, file),
             )
-            _write(target, write_as(result, form))
+            write_text(target, format_transcript(result, output_format))
             partial.unlink(missing_ok=True)
             yield file, target, None
         except (OSError, ValueError, RuntimeError) as error:
             yield file, target, error
 
 
-def targets(files: list[str], form: str, out: Path | None = None) -> dict[str, Path]:
-    """Names each recording's file of text: its name with the format's ending, or with both endings where two clash."""
+def targets(files: list[str], output_format: str, out: Path | None = None) -> dict[str, Path]:
+    """Return the path of each recording's transcript.
+
+    The format's suffix replaces that of the recording, or is added to it where two names would clash.
+    """
     files = list(dict.fromkeys(files))
-    plain = {file: (out or Path(file).parent) / f"{Path(file).stem}.{form}" for file in files}
+    plain = {file: (out or Path(file).parent) / f"{Path(file).stem}.{output_format}" for file in files}
     taken = list(plain.values())
     return {
-        file: target if taken.count(target) == 1 else target.with_name(f"{Path(file).name}.{form}")
+        file: target if taken.count(target) == 1 else target.with_name(f"{Path(file).name}.{output_format}")
         for file, target in plain.items()
     }
 
 
-def find_stretches(samples: np.ndarray) -> list[tuple[int, int]]:
-    """Finds the stretches of speech in a float32 waveform at 16 kHz, none longer than Whisper hears at once.
+def find_chunks(samples: np.ndarray) -> list[tuple[int, int]]:
+    """Return the chunks of speech in a float32 waveform at 16 kHz, none longer than `MAX_CHUNK_SECONDS`.
 
-    Neighbouring utterances share a stretch while they fit, so that Whisper hears them in context.
+    Neighboring utterances share a chunk as long as they fit, so that Whisper transcribes them in context.
 
     Returns:
-        The first and last sample of each, in order.
+        (start, end) of each chunk in samples, in order.
     """
-    get_speech_timestamps, detector = _voice_activity_detector()
-    with threads(1):  # its steps are too small to share
-        found = get_speech_timestamps(
-            torch.from_numpy(samples), detector, SPEECH_THRESHOLD, max_speech_duration_s=LONGEST - 2 * PADDING
-        )
+    found = find_speech(samples, max_speech_duration_s=MAX_CHUNK_SECONDS - 2 * PADDING)
     padding = round(PADDING * SAMPLING_RATE)
-    stretches = []
+    chunks: list[tuple[int, int]] = []
     for utterance in found:
         start, end = max(0, utterance["start"] - padding), min(len(samples), utterance["end"] + padding)
-        if stretches and end - stretches[-1][0] <= LONGEST * SAMPLING_RATE:
-            stretches[-1] = (stretches[-1][0], end)
+        if chunks and end - chunks[-1][0] <= MAX_CHUNK_SECONDS * SAMPLING_RATE:
+            chunks[-1] = (chunks[-1][0], end)
         else:
-            stretches.append((max(start, stretches[-1][1]) if stretches else start, end))
-    return stretches
+            chunks.append((max(start, chunks[-1][1]) if chunks else start, end))
+    return chunks
 
 
-def write_as(result: dict, form: str) -> str:
-    """Writes what `transcribe_file` gave as plain text, SubRip, WebVTT or JSON."""
-    if form == "json":
+def format_transcript(result: dict, output_format: str) -> str:
+    """Return what `transcribe_file` returned as plain text, SubRip, WebVTT or JSON."""
+    if output_format == "json":
         return json.dumps(result, ensure_ascii=False, indent=2) + "\n"
-    if form == "txt":
+    if output_format == "txt":
         return "".join(segment["text"] + "\n" for segment in result["segments"])
-    comma = "," if form == "srt" else "."
-    cues = ["WEBVTT\n"] if form == "vtt" else []
+    decimal_marker = "," if output_format == "srt" else "."
+    cues = ["WEBVTT\n"] if output_format == "vtt" else []
     for number, segment in enumerate(result["segments"], 1):
-        times = " --> ".join(clock(segment[name], comma) for name in ("start", "end"))
+        times = " --> ".join(format_timestamp(segment[name], decimal_marker) for name in ("start", "end"))
         cues.append(f"{number}\n{times}\n{segment['text'].replace('-->', '→')}\n")
     return "\n".join(cues)
 
 
-def clock(seconds: float, comma: str) -> str:
-    """Writes seconds as subtitles do: 3661.5 is 01:01:01,500."""
+def format_timestamp(seconds: float, decimal_marker: str) -> str:
+    """Return seconds as a subtitle timestamp: 3661.5 is 01:01:01,500."""
     milliseconds = round(seconds * 1000)
     hours, rest = divmod(milliseconds, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
-    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{comma}{rest % 1000:03d}"
+    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{decimal_marker}{rest % 1000:03d}"
 
 
-def _hear(asr, samples, stretches, language) -> list[list[dict]]:
-    """Has the stock pipeline write down some stretches; gives the timed segments of each."""
-    generate_kwargs = {"num_beams": 1, **DRAW_AGAIN}
+def _transcribe_chunks(asr, samples, chunks, language) -> list[list[dict]]:
+    """Transcribe a batch of chunks; return the segments of each, timed from the start of the recording."""
+    generate_kwargs = {"num_beams": 1, **FALLBACK}
     if asr.model.generation_config.is_multilingual:
         generate_kwargs |= {"task": "transcribe", "language": language}
-    with same_draws():
+    with fixed_seed():
         outputs = asr(
-            [samples[start:end].copy() for start, end in stretches],
-            batch_size=len(stretches),
+            [samples[start:end].copy() for start, end in chunks],
+            batch_size=len(chunks),
             return_timestamps=True,
             generate_kwargs=generate_kwargs,
         )
-    heard = []
-    for output, (start, end) in zip(outputs, stretches, strict=True):
+    transcribed = []
+    for output, (start, end) in zip(outputs, chunks, strict=True):
         offset, length = start / SAMPLING_RATE, (end - start) / SAMPLING_RATE
         segments = []
-        for chunk in output.get("chunks") or [{"timestamp": (0.0, None), "text": output["text"]}]:
-            first, last = chunk["timestamp"]
+        for timed in output.get("chunks") or [{"timestamp": (0.0, None), "text": output["text"]}]:
+            first, last = timed["timestamp"]
             first = min(first or 0.0, length)
             last = length if last is None else min(max(last, first), length)
-            if text := chunk["text"].strip():
+            if text := timed["text"].strip():
                 segments.append({"start": round(offset + first, 2), "end": round(offset + last, 2), "text": text})
-        heard.append(segments)
-    return heard
+        transcribed.append(segments)
+    return transcribed
 
 
 def _read_partial(partial: Path | None, key: dict) -> list[list[dict]]:
-    """Reads the stretches that a killed run had done, if it was about the same audio, model and language."""
+    """Read the chunks that a killed run had done, if audio, model and language are the same."""
     if partial is None or not partial.is_file():
         return []
     first, *done = partial.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in done] if json.loads(first) == key else []
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.writing")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ def players(voices: dict[str, str | os.PathLike]):
     return as_html(f'<div style="display:flex;gap:24px;flex-wrap:wrap">{"".join(cells)}</div>')
 
 
-def play(stream: Stream) -> dict:
+def play(stream: Stream) -> dict | None:
     """Display and play a streamed answer chunk by chunk, and return its result.
 
     The browser plays a chunk as soon as it is displayed, so each one is held back until the previous one has ended.

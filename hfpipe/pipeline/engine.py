@@ -1,6 +1,6 @@
 """Answer a spoken question in three steps: hear it, think, speak."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +85,7 @@ class Engine:
         clock, options = clock or Clock(), request.llm_options()
         languages = {transcript.language for transcript in heard}
         with clock.stage("llm"):
-            if len(heard) > 1 and len(languages) == 1 and isinstance(self.llm, AnswersBatches) and self.llm.batches:
+            if len(heard) > len(languages) == 1 and isinstance(self.llm, AnswersBatches) and self.llm.batches:
                 return self.llm([each.text for each in heard], language=languages.pop(), **options)
             if len(heard) > 1:
                 return [self.llm(each.text, language=each.language, **options) for each in heard]
@@ -190,10 +190,16 @@ class Engine:
         """Return what a plain call returns for one question."""
         clones = isinstance(self.tts, ClonesVoices) and self.tts.clones
         is_saved = isinstance(self.tts, SavesVoices) and request.speaker in self.tts.saved_voices
-        result = {"question": heard.text, "answer": answer, "language": heard.language}
-        result |= {"audio": audio, "sampling_rate": self.tts.sampling_rate}
-        result["cloned"] = clones and (request.speaker_wav is not None or is_saved)
-        return {**result, **({} if base is None else {"audio_base": base}), "timings": timings}
+        return {
+            "question": heard.text,
+            "answer": answer,
+            "language": heard.language,
+            "audio": audio,
+            "sampling_rate": self.tts.sampling_rate,
+            "cloned": clones and (request.speaker_wav is not None or is_saved),
+            **({} if base is None else {"audio_base": base}),
+            "timings": timings,
+        }
 
     def _speak_whole(self, phrases: list[str], language: str, request: Request, clock: Clock, **options) -> np.ndarray:
         spoken = self.speak(((phrase, language) for phrase in phrases), request, clock, **options)
@@ -213,7 +219,7 @@ class Engine:
         clock.halve("tts", "tts_base")
         return both
 
-    def _sounds(self, text: str, options: dict[str, Any], in_chunks: bool) -> Iterator[np.ndarray]:
+    def _sounds(self, text: str, options: dict[str, Any], in_chunks: bool) -> Generator[np.ndarray]:
         if in_chunks and isinstance(self.tts, StreamsSpeech):
             yield from self.tts.stream(text, **options)
         else:

@@ -1,7 +1,7 @@
 """The events of an answer, in the order in which they come: what was heard, the words, their sound, the end."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -12,7 +12,7 @@ class Transcript:
 
     text: str
     language: str
-    type: ClassVar[str] = "transcript"
+    type: ClassVar[Literal["transcript"]] = "transcript"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Text:
     """The next words of the answer; concatenated as they are, they are all of it."""
 
     text: str
-    type: ClassVar[str] = "text"
+    type: ClassVar[Literal["text"]] = "text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Audio:
     audio: np.ndarray
     sampling_rate: int
     text: str
-    type: ClassVar[str] = "audio"
+    type: ClassVar[Literal["audio"]] = "audio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Done:
     """The end, with what a plain call returns."""
 
     result: dict
-    type: ClassVar[str] = "done"
+    type: ClassVar[Literal["done"]] = "done"
 
 
 @dataclass(frozen=True)

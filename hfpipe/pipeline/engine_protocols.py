@@ -36,6 +36,8 @@ class AnswersBatches(Protocol):
 
     batches: bool
 
+    def __call__(self, question: list[str], *, language: str, **options: Any) -> list[str]: ...
+
 
 class SpeechModel(Protocol):
     """A part that speaks, at `sampling_rate` Hz.

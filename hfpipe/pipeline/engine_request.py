@@ -71,6 +71,7 @@ class Request:
 
     def llm_options(self) -> dict[str, Any]:
         """Return what the LLM is called with besides question and language: what was given, and nothing else."""
-        given = {"system_prompt": self.system_prompt, "max_new_tokens": self.max_new_tokens}
-        given["history"] = None if self.history is None else list(self.history)
-        return {name: value for name, value in given.items() if value is not None} | dict(self.generate_kwargs)
+        history = None if self.history is None else list(self.history)
+        given: dict[str, Any] = {"system_prompt": self.system_prompt, "max_new_tokens": self.max_new_tokens}
+        given = {name: value for name, value in {**given, "history": history}.items() if value is not None}
+        return given | dict(self.generate_kwargs)

@@ -2,7 +2,6 @@
 
 import importlib
 import shutil
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def import_part(name: str) -> type:
 
 def write_code(pipe, folder: Path) -> None:
     """Write the modules that load a repo without hfpipe, the one that names them, and what they need from PyPI."""
-    here = Path(sys.modules[__name__].__file__).parent
+    here = Path(__file__).parent
     names = sorted({_class_name(part) or FALLBACKS[kind] for kind, part in (("llm", pipe.llm), ("tts", pipe.tts))})
     modules = {MODULES[name]: name for name in names} | {"voice_qa": "VoiceQAPipeline"}
     files = {here / f"{module}.py" for module in modules}

@@ -24,7 +24,7 @@ from .engine_cancel import current_token, raise_if_cancelled
 from .files import write_text
 from .hub_cache import cache_folder
 from .memo import Memo
-from .tts_voices import Voice, check_voice, make_voice, read_voices, write_voices
+from .tts_voices import SavedVoice, check_voice, make_voice, read_voices, write_voices
 
 CONFIG, MODEL, VOICES, EMBEDDINGS = "config.json", "model.onnx", "voices.safetensors", "embeddings.safetensors"
 THREADS = 2
@@ -68,7 +68,7 @@ class Kokoro:
         languages: ISO 639-1 codes that it speaks.
         voices: style tables by name, float32 (510, 1, 256), a row for each number of tokens.
         embeddings: resemblyzer's float32 (256,) by voice; empty until `embed_voices` has filled it.
-        saved_voices: the `Voice`s that `save_voice` made, by name.
+        saved_voices: the `SavedVoice`s that `save_voice` made, by name.
     """
 
     clones = False
@@ -80,7 +80,7 @@ class Kokoro:
         self.config = config
         self.voices = voices
         self.embeddings = embeddings
-        self.saved_voices: dict[str, Voice] = {}
+        self.saved_voices: dict[str, SavedVoice] = {}
         self.sampling_rate: int = config["sampling_rate"]
         self.languages: tuple[str, ...] = tuple(config["languages"])
         self._session = _open_session(self.folder / MODEL)
@@ -150,7 +150,7 @@ class Kokoro:
         """Names to give as `speaker=`: the model's own voices, and then the saved ones."""
         return (*self.voices, *self.saved_voices)
 
-    def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> Voice:
+    def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> SavedVoice:
         """Save the blend nearest to a recording's voice under a name, for `speaker=name`; not the recording.
 
         Args:

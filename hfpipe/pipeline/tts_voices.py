@@ -22,15 +22,9 @@ class Voice:
 
     Attributes:
         tensors: what the part computed, by the part's own names, on the CPU.
-        name: by which `speaker=` asks for a saved voice.
-        consent_by: who agreed that a saved voice be cloned.
-        consent_on: the day, as ISO 8601 writes it ("2026-11-22").
     """
 
     tensors: dict[str, torch.Tensor]
-    name: str | None = None
-    consent_by: str | None = None
-    consent_on: str | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -39,6 +33,21 @@ class Voice:
         for name in sorted(self.tensors):
             digest.update(name.encode() + self.tensors[name].cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class SavedVoice(Voice):
+    """A voice that is kept under a name.
+
+    Attributes:
+        name: by which `speaker=` asks for it.
+        consent_by: who agreed that the voice be cloned.
+        consent_on: the day, as ISO 8601 writes it ("2026-11-22").
+    """
+
+    name: str
+    consent_by: str
+    consent_on: str
 
 
 def check_voice(speaker_wav, speaker, part) -> None:
@@ -60,7 +69,7 @@ def check_voice(speaker_wav, speaker, part) -> None:
         raise ValueError(f"there is no speaker {speaker!r}; valid is {valid}.{remedy}")
 
 
-def make_voice(name: str, tensors: dict, taken, consent_by: str | None, consent_on) -> Voice:
+def make_voice(name: str, tensors: dict, taken, consent_by: str | None, consent_on) -> SavedVoice:
     """Return a voice to save, of what a part computed, if its name and its consent are in order.
 
     Args:
@@ -85,7 +94,7 @@ def make_voice(name: str, tensors: dict, taken, consent_by: str | None, consent_
     if day > today + datetime.timedelta(days=1):  # it may be tomorrow already where the speaker is
         raise ValueError(f"consent_on is {day}, which is still to come; give the day on which {consent_by} agreed.")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    return Voice(tensors, name, consent_by, f"{day}")
+    return SavedVoice(tensors, name, consent_by, f"{day}")
 
 
 def check_name(name: str, taken) -> None:
@@ -99,14 +108,14 @@ def check_name(name: str, taken) -> None:
         raise ValueError(f"there is a speaker {name!r} already; give another name. There are: {', '.join(taken)}.")
 
 
-def write_voices(voices: dict[str, Voice], folder: Path) -> None:
+def write_voices(voices: dict[str, SavedVoice], folder: Path) -> None:
     """Write each voice as `voice_<name>.safetensors`, its consent in the file's own metadata."""
     for voice in list(voices.values()):
         metadata = {"name": voice.name, "consent_by": voice.consent_by, "consent_on": voice.consent_on}
         save_file(voice.tensors, folder / f"voice_{voice.name}.safetensors", metadata)
 
 
-def read_voices(folder: Path, shapes: dict[str, tuple]) -> dict[str, Voice]:
+def read_voices(folder: Path, shapes: dict[str, tuple]) -> dict[str, SavedVoice]:
     """Read the voices in a folder, in the order of their names.
 
     Args:
@@ -122,7 +131,7 @@ def read_voices(folder: Path, shapes: dict[str, tuple]) -> dict[str, Voice]:
             with safe_open(file, "pt") as content:
                 tensors = {key: content.get_tensor(key) for key in content.keys()}
                 metadata = content.metadata() or {}
-            voice = Voice(tensors, metadata["name"], metadata["consent_by"], metadata["consent_on"])
+            voice = SavedVoice(tensors, metadata["name"], metadata["consent_by"], metadata["consent_on"])
             check_name(voice.name, voices)  # it becomes part of a file's name when the voice is saved again
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise ValueError(f"the voice {file} is damaged ({error!r}); copy it again or take it away.") from error

@@ -16,7 +16,7 @@ from .hub_access import XTTS_ID, XTTS_LICENSE_URL
 from .hub_cache import kept_on_disk
 from .memo import Memo
 from .text_sentences import split_text
-from .tts_voices import Voice, check_voice, make_voice, read_voices, write_voices
+from .tts_voices import SavedVoice, Voice, check_voice, make_voice, read_voices, write_voices
 from .tts_xtts_checkpoint import (
     CONFIG,
     COQUI_SPEAKERS,
@@ -51,7 +51,7 @@ class XTTS:
         sampling_rate: Hz of the waveforms, 24000 for XTTS v2.
         languages: ISO 639-1 codes; `"zh"` is what coqui calls `"zh-cn"`, and both are understood.
         clones: True: a `speaker_wav` is really imitated.
-        saved_voices: the `Voice`s that `save_voice` made, by name.
+        saved_voices: the `SavedVoice`s that `save_voice` made, by name.
     """
 
     clones = True
@@ -63,7 +63,7 @@ class XTTS:
         self.model = model
         self.sampling_rate = model.config.audio.output_sample_rate
         self.languages = tuple(language.split("-")[0] for language in model.config.languages)
-        self.saved_voices: dict[str, Voice] = {}
+        self.saved_voices: dict[str, SavedVoice] = {}
         self._saving = threading.Lock()
         self._voices: Memo[Voice] = Memo(MAX_VOICES)  # by the recordings' content
         self._speakers = {name: Voice(dict(tensors)) for name, tensors in speakers.items()}
@@ -151,7 +151,7 @@ class XTTS:
         """Names to give as `speaker=`: the checkpoint's own voices, the default first, and then the saved ones."""
         return (*self._speakers, *self.saved_voices)
 
-    def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> Voice:
+    def save_voice(self, name: str, speaker_wav, consent_by: str | None = None, consent_on=None) -> SavedVoice:
         """Save the voice of a recording under a name, for `speaker=name`; saving the pipeline saves it too.
 
         What is kept is what XTTS computed of the recording, about 130 kB, and not the recording.

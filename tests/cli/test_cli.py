@@ -1,8 +1,10 @@
-"""`python -m hfpipe`: one plain message for each thing that goes wrong, and files whole or not at all."""
+"""The `hfpipe` command: results, one plain line per error, and files that appear whole or not at all."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import soundfile
 from conftest import EXAMPLES
 from typer.testing import CliRunner
 
+import hfpipe
 from hfpipe.cli import machine as check
 from hfpipe.cli.app import app
 from hfpipe.pipeline.audio import load_audio
@@ -26,7 +29,7 @@ def models(tiny_whisper, tiny_chat, tiny_vits):
 def test_ask_prints_and_writes_the_answer(models, tmp_path):
     result = runner.invoke(app, ["ask", QUESTION, *models, "--out", str(tmp_path / "new" / "folder")])
     assert result.exit_code == 0, result.stderr
-    for word in ("Question:", "Answer:", "heard", "thought", "spoke", "total", "answer.wav"):
+    for word in ("Question:", "Answer:", "(asr)", "(llm)", "(tts)", "total", "answer.wav"):
         assert word in result.stdout
     assert "Loading the models" in result.stderr
     samples, rate = load_audio(tmp_path / "new" / "folder" / "answer.wav")
@@ -104,9 +107,51 @@ def test_a_model_fits_by_what_is_free(monkeypatch):
     ]
 
 
-def test_help_is_quick_and_names_the_commands():
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "hfpipe", "--help"], capture_output=True, text=True
+def test_check_does_not_ask_for_a_torchaudio(monkeypatch):
+    find_spec = check.importlib.util.find_spec
+    monkeypatch.setattr(
+        check.importlib.util, "find_spec", lambda name: None if name == "torchaudio" else find_spec(name)
     )
-    assert "ask" in done.stdout and "check" in done.stdout
+    finding = next(finding for finding in check.check_machine() if finding.subject == "torch and torchaudio")
+    assert finding.ok and "only XTTS needs" in finding.found
+
+
+@pytest.mark.parametrize("argument, words", [
+    ("--help", ("Usage: python -m hfpipe", "ask", "transcribe", "check", "finetune")),
+    ("--version", (f"hfpipe {hfpipe.__version__}",)),
+])  # fmt: skip
+def test_help_and_version_do_not_import_torch(argument, words):
+    command = [sys.executable, "-X", "importtime", "-m", "hfpipe", argument]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert all(word in done.stdout for word in words)
     assert "torch" not in {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+
+
+@pytest.mark.parametrize("decoy", ["finetune.py", "finetune/__init__.py"])
+def test_finetune_is_the_package_beside_hfpipe(decoy, tmp_path):
+    (tmp_path / decoy).parent.mkdir(exist_ok=True)
+    (tmp_path / decoy).write_text("raise SystemExit('another finetune')")
+    environment = os.environ | {"PYTHONPATH": str(Path(hfpipe.__file__).parents[1])}
+    command = [sys.executable, "-m", "hfpipe", "finetune", "compare", "test.csv"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("Error: compare got only")
+
+
+def test_finetune_takes_its_own_arguments():
+    result = runner.invoke(app, ["finetune", "--help"])
+    assert result.exit_code == 0 and "finetune [OPTIONS] COMMAND" in result.stdout and "evaluate" in result.stdout
+    result = runner.invoke(app, ["finetune", "whisper", "--help"])
+    assert result.exit_code == 0 and "--max-steps" in result.stdout
+    result = runner.invoke(app, ["finetune", "whisper", "no.csv", "--method", "half"])
+    assert result.exit_code == 1 and "valid is full" in result.stderr
+    result = runner.invoke(app, ["finetune", "compare", "test.csv", "--nonsense"])
+    assert result.exit_code == 2 and "No such option" in result.stderr
+
+
+def test_interrupted_is_one_plain_line(monkeypatch):
+    def interrupt(*rest):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hfpipe.cli.models.load_transcriber", interrupt)
+    result = runner.invoke(app, ["transcribe", QUESTION])
+    assert result.exit_code == 130 and result.stderr == "Interrupted. The same command resumes where it stopped.\n"

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 import hfpipe.cli.transcription as transcribing
 from hfpipe.cli.app import app
 from hfpipe.cli.transcription import (
-    LONGEST,
-    clock,
-    find_stretches,
+    MAX_CHUNK_SECONDS,
+    find_chunks,
+    format_timestamp,
+    format_transcript,
     targets,
     transcribe_file,
     transcribe_files,
-    write_as,
 )
 
 RESULT = {
@@ -48,21 +48,22 @@ def minute(tmp_path_factory):
     return path
 
 
-def test_stretches_hold_the_speech_and_fit_the_window(minute):
+def test_chunks_hold_the_speech_and_fit_the_window(minute):
     samples, rate = soundfile.read(minute, dtype="float32")
     samples = transcribing.load_audio(str(minute), 16_000)[0]
-    stretches = find_stretches(samples)
-    assert 2 <= len(stretches) <= 5
-    assert all(0 < end - start <= LONGEST * 16_000 for start, end in stretches)
-    assert all(before[1] <= after[0] for before, after in zip(stretches, stretches[1:], strict=False))
+    chunks = find_chunks(samples)
+    assert 2 <= len(chunks) <= 5
+    assert all(0 < end - start <= MAX_CHUNK_SECONDS * 16_000 for start, end in chunks)
+    assert all(before[1] <= after[0] for before, after in zip(chunks, chunks[1:], strict=False))
     loud = np.abs(samples) > 0.1
     inside = np.zeros(len(samples), bool)
-    for start, end in stretches:
+    for start, end in chunks:
         inside[start:end] = True
     assert (loud & ~inside).sum() < 0.01 * loud.sum()
-    assert find_stretches(np.zeros(160_000, np.float32)) == []
+    assert find_chunks(np.zeros(160_000, np.float32)) == []
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_timed_from_its_start(asr, minute):
     seen = []
     result = transcribe_file(asr, minute, "es", on_progress=lambda done, total: seen.append((done, total)))
@@ -72,26 +73,28 @@ def test_a_long_recording_is_timed_from_its_start(asr, minute):
     assert seen == sorted(seen) and seen[-1][0] == seen[-1][1] == pytest.approx(result["seconds"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(asr, minute, tmp_path, monkeypatch):
     whole = transcribe_file(asr, minute, "es", batch_size=1)
     heard = []
-    hear = transcribing._hear
+    hear = transcribing._transcribe_chunks
 
-    def stop(asr, samples, stretches, language):
+    def stop(asr, samples, chunks, language):
         if len(heard) == 2:
             raise KeyboardInterrupt
-        heard.append(stretches)
-        return hear(asr, samples, stretches, language)
+        heard.append(chunks)
+        return hear(asr, samples, chunks, language)
 
-    monkeypatch.setattr(transcribing, "_hear", stop)
+    monkeypatch.setattr(transcribing, "_transcribe_chunks", stop)
     with pytest.raises(KeyboardInterrupt):
         transcribe_file(asr, minute, "es", batch_size=1, partial=tmp_path / "partial")
-    monkeypatch.setattr(transcribing, "_hear", lambda *rest: heard.append(rest[2]) or hear(*rest))
+    monkeypatch.setattr(transcribing, "_transcribe_chunks", lambda *rest: heard.append(rest[2]) or hear(*rest))
     assert transcribe_file(asr, minute, "es", batch_size=1, partial=tmp_path / "partial") == whole
-    stretches = find_stretches(transcribing.load_audio(str(minute), 16_000)[0])
-    assert [one for batch in heard for one in batch] == stretches  # each was heard once
+    chunks = find_chunks(transcribing.load_audio(str(minute), 16_000)[0])
+    assert [one for batch in heard for one in batch] == chunks  # each was heard once
 
 
+@pytest.mark.slow
 def test_a_stopped_run_in_another_language_begins_anew(asr, minute, tmp_path):
     transcribe_file(asr, minute, "en", partial=tmp_path / "partial")
     assert transcribe_file(asr, minute, "es", partial=tmp_path / "partial")["language"] == "es"
@@ -112,18 +115,18 @@ def test_one_file_each_and_a_bad_one_stops_nobody(asr, tmp_path):
 
 
 def test_formats():
-    assert write_as(RESULT, "txt") == "Hola.\nAdiós.\n"
-    assert json.loads(write_as(RESULT, "json")) == RESULT
-    assert write_as(RESULT, "srt").split("\n") == [
+    assert format_transcript(RESULT, "txt") == "Hola.\nAdiós.\n"
+    assert json.loads(format_transcript(RESULT, "json")) == RESULT
+    assert format_transcript(RESULT, "srt").split("\n") == [
         "1", "00:00:00,500 --> 00:00:01,250", "Hola.", "",
         "2", "01:01:01,500 --> 01:01:03,000", "Adiós.", "",
     ]  # fmt: skip
-    assert write_as(RESULT, "vtt").startswith("WEBVTT\n\n1\n00:00:00.500 --> 00:00:01.250\nHola.\n")
+    assert format_transcript(RESULT, "vtt").startswith("WEBVTT\n\n1\n00:00:00.500 --> 00:00:01.250\nHola.\n")
 
 
 @given(st.floats(0, 359_999))
 def test_a_clock_tells_the_time(seconds):
-    hours, minutes, rest = clock(seconds, ".").split(":")
+    hours, minutes, rest = format_timestamp(seconds, ".").split(":")
     assert int(hours) * 3600 + int(minutes) * 60 + float(rest) == pytest.approx(seconds, abs=6e-4)
     assert int(minutes) < 60 and float(rest) < 60 and len(rest) == 6
 

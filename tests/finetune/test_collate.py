@@ -58,6 +58,7 @@ def test_labels_begin_with_the_language_and_have_no_start_token(loaded, rows):
     torch.testing.assert_close(own.logits, given_inputs.logits)
 
 
+@pytest.mark.slow
 def test_a_share_of_the_rows_is_labeled_with_timestamps(loaded, rows):
     tokenizer = loaded[1].tokenizer
     timed = collated(loaded, rows * 30, timestamps=0.5)["labels"]
@@ -98,6 +99,7 @@ def test_texts_up_to_448_tokens_are_kept(loaded, tmp_path):
     assert collated(loaded, reports[0].kept, window=30)["labels"].shape[1] <= 448
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     seconds=st.lists(st.floats(0.1, 30), min_size=1, max_size=60),
@@ -168,6 +170,7 @@ def test_shards_hold_the_features_of_the_audio(loaded, rows, tmp_path):
     assert again == files and [file.stat().st_mtime_ns for file in again][1] == times[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["noise", "speed"])
 def test_augmentation_changes_some_rows_and_is_fixed_by_the_seed(loaded, rows, option):
     plain = collated(loaded, rows * 8)["input_features"]
@@ -178,6 +181,7 @@ def test_augmentation_changes_some_rows_and_is_fixed_by_the_seed(loaded, rows, o
     assert changed.isfinite().all()
 
 
+@pytest.mark.slow
 def test_audio_of_any_length_is_transcribed(loaded):
     audio = [speech(seconds, i) for i, seconds in enumerate((2.0, 0.5, 34.0, 1.0))]
     done = []

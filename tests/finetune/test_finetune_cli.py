@@ -26,6 +26,7 @@ def table(tmp_path_factory):
     return folder / "all.csv"
 
 
+@pytest.mark.slow
 def test_whisper_trains_from_yaml_and_the_command_line_wins(table, tiny_whisper, tmp_path):
     (tmp_path / "mine.yaml").write_text(
         f"train: {table}\nmodel: {tiny_whisper}\nout: {tmp_path / 'yaml'}\nmax_steps: 9\nvalidation_share: 0\n"
@@ -56,6 +57,7 @@ def test_check_refuses_a_leak(table, tiny_whisper):
     assert result.exit_code == 1 and "8 of 8 test recordings are also in the training set" in result.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_and_compare(table, tiny_whisper):
     result = runner.invoke(app, ["evaluate", str(tiny_whisper), str(table), "--json", "--max-rows", "3"])
     assert result.exit_code == 0, result.stderr

@@ -34,6 +34,7 @@ from finetune.train import push, run, train_whisper
 from finetune.trainer import explain_out_of_memory, training_precision
 from finetune.whisper import load_whisper, locate, transcribe
 
+pytestmark = pytest.mark.slow
 SENTENCES = ["hola", "buenos días", "son las tres", "hasta mañana", "no lo sé", "muchas gracias", "sí", "uno dos tres"]
 ROOT = Path(__file__).parents[2]
 

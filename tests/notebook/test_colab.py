@@ -68,6 +68,7 @@ def test_a_torch_of_another_build_is_replaced_and_a_broken_torchvision_goes(pip,
     assert pip[2] == ("uninstall", "--yes", "torchvision")
 
 
+@pytest.mark.slow
 def test_what_pip_refuses_is_said():
     with pytest.raises(RuntimeError, match="no-such-package-of-ours"):
         install._pip("install", "--no-index", "no-such-package-of-ours")

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from chromium import ALLOWED, MICROPHONE, Chromium, needs_chromium
 
+pytestmark = pytest.mark.slow
 CELLS = [
     "from hfpipe.notebook.recorder import record",
     "record('uno.wav', silence=None)",

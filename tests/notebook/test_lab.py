@@ -119,6 +119,7 @@ def test_a_long_reference_is_lengthened_too():
     assert lab.lengthen(reference) == reference
 
 
+@pytest.mark.slow
 def test_the_whole_pipeline_gives_texts_paths_and_times(make, tmp_path):
     result = lab.asr_llm_tts_pipeline(QUESTION, VOICE, pipe=make(tts=Choosy()), folder=tmp_path)
     assert json.loads(json.dumps(result)) == result

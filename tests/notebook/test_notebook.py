@@ -128,6 +128,7 @@ def test_jupyter_without_the_extra_is_told_what_to_install(monkeypatch, tmp_path
         record(tmp_path / "a.wav")
 
 
+@pytest.mark.slow
 @needs_jupyter
 def test_a_kernel_without_a_page_is_not_waited_for_without_end(tmp_path):
     from jupyter_client.manager import start_new_kernel
@@ -181,6 +182,7 @@ async def press(page, *labels, after=r"^\d"):
         await button.click()
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_five_recordings_in_a_row_leave_nothing_in_the_page(chromium, colab_page, tmp_path):
     page = colab_page(chromium)
@@ -201,6 +203,7 @@ def test_a_recording_stops_by_itself_at_its_longest(chromium, colab_page, tmp_pa
     assert chromium.run(page.evaluate(LEFT))["left"] == []
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_two_minutes_come_whole(chromium, colab_page, tmp_path):
     page = colab_page(chromium, FAST_MICROPHONE % [[0, 0.3]])
@@ -209,6 +212,7 @@ def test_two_minutes_come_whole(chromium, colab_page, tmp_path):
     pressed.result(1)
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize("room", [0.0001, 0.02])  # a quiet room and a noisy one
 def test_silence_after_speech_ends_a_recording(chromium, colab_page, tmp_path, room):
@@ -264,6 +268,7 @@ def test_an_interrupted_cell_frees_the_microphone(chromium, in_colab, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_refused_microphone_is_an_error_and_leaves_nothing(colab_page, tmp_path):
     browser = Chromium(MICROPHONE, REFUSED)

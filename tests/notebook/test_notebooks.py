@@ -159,6 +159,7 @@ def colab(kernel, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_in_colab_recordings_are_uploaded_and_downloaded(colab):
     cells = {"elige", "celda-0", "celda-1", "celda-2", "descargar"}
     said = run("01_laboratorio_voz", colab, cells, ENTRADA="subir", voces={"clonada": "out/out_clone.wav"})

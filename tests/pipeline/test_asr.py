@@ -124,6 +124,7 @@ def test_nothing_is_warned_of_at_each_question(asr, question, caplog):
     assert not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["auto", *AVAILABLE])
 def test_a_prepared_whisper_stays_a_whisper(tiny_whisper, question, tmp_path, precision):
     """What it hears is nearly the same; the stock pipeline runs on it, and it saves as it was."""

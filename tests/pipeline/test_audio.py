@@ -171,6 +171,7 @@ def test_speech_is_told_from_silence_and_noise(spoken):
             load_question(nothing)
 
 
+@pytest.mark.slow
 def test_listening_leaves_torch_its_threads(spoken):
     """silero_vad sets one thread for the whole process when it is imported."""
     code = (

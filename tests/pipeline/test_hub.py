@@ -104,6 +104,7 @@ def run_without_hfpipe(code: str, environment: dict[str, str], folder: Path) -> 
     return done.stdout
 
 
+@pytest.mark.slow
 def test_pushed_it_loads_by_id_where_hfpipe_is_not_installed(hub, make, tmp_path, tiny_whisper):
     """Two pushes and a third generation: the same answer and audio, bit for bit, each revision its own."""
     save_tiny_text2text(tmp_path / "t5")
@@ -157,6 +158,7 @@ def test_the_code_that_travels_needs_no_more_than_it_says(make, tmp_path):
 # With hfpipe
 
 
+@pytest.mark.slow
 def test_hfpipe_load_runs_none_of_the_repos_code(hub, make, tmp_path):
     make().push_to_hub("ana/qa", token=ANA)
     trace = tmp_path / "it-ran"
@@ -170,6 +172,7 @@ def test_hfpipe_load_runs_none_of_the_repos_code(hub, make, tmp_path):
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_private_repo_wants_its_token(hub, make, tmp_path):
     make().push_to_hub("ana/qa", token=ANA, private=True)
     for token in (None, "hf_bob"):
@@ -191,6 +194,7 @@ def test_the_token_stays_out_of_what_is_written(hub, make, tmp_path):
     assert not any(ANA.encode() in data for data in read_files(tmp_path / "repo").values())
 
 
+@pytest.mark.slow
 def test_parts_elsewhere_stay_references_at_their_commit(hub, make, tmp_path, tiny_chat, tiny_vits):
     hub.add_repo("ana/llm", files_of(tiny_chat), private=True)
     hub.repos["ana/llm"].commit({"README.md": b"---\nlicense: llama3.2\nbase_model: meta/llama\n---\n# Mine\n"})
@@ -216,6 +220,7 @@ def test_parts_elsewhere_stay_references_at_their_commit(hub, make, tmp_path, ti
     assert_same(ask(hfpipe.load(tmp_path / "copy", device="cpu")), expected)
 
 
+@pytest.mark.slow
 def test_what_was_pushed_before_is_replaced_and_the_rest_is_kept(hub, make, tmp_path, tiny_chat):
     make().push_to_hub("ana/qa", token=ANA)
     repo = hub.repos["ana/qa"]
@@ -230,6 +235,7 @@ def test_what_was_pushed_before_is_replaced_and_the_rest_is_kept(hub, make, tmp_
     assert "org/llm" in text and text.count("## Parts") == 1 and text.rstrip().endswith("Gracias.")
 
 
+@pytest.mark.slow
 def test_a_branch_and_a_pull_request(hub, make):
     make().push_to_hub("ana/qa", token=ANA, revision="essay", commit_message="Try")
     repo = hub.repos["ana/qa"]
@@ -239,6 +245,7 @@ def test_a_branch_and_a_pull_request(hub, make):
     assert hfpipe.load("ana/qa", revision="essay", device="cpu")(QUESTION, **SHORT)["answer"]
 
 
+@pytest.mark.slow
 def test_the_card_says_what_the_repo_holds(hub, make, tmp_path, tiny_chat):
     whisper = save_tiny_whisper(tmp_path / "whisper")
     (whisper / "README.md").write_text(CARD)
@@ -270,6 +277,7 @@ def test_the_strictest_licence_is_the_wholes():
     assert strictest([gemma, License("llama3.2")]) == License("other", "gemma and llama3.2")
 
 
+@pytest.mark.slow
 def test_a_licence_that_forbids_copies_is_obeyed(hub, make, tmp_path, monkeypatch):
     monkeypatch.setenv(LICENSE_VARIABLE, "1")
     xtts = save_tiny_xtts(tmp_path / "xtts")
@@ -287,6 +295,7 @@ def test_a_licence_that_forbids_copies_is_obeyed(hub, make, tmp_path, monkeypatc
     assert (data.license, data.license_name) == ("other", "coqui-public-model-license")
 
 
+@pytest.mark.slow
 def test_saved_voices_travel_with_a_voice_part_that_lies_elsewhere(hub, make, tmp_path, monkeypatch, voice):
     monkeypatch.setenv(LICENSE_VARIABLE, "1")
     hub.add_repo("org/xtts", files_of(save_tiny_xtts(tmp_path / "xtts")))
@@ -348,6 +357,7 @@ def test_a_save_that_fails_leaves_the_old_repo_or_nothing(make, tmp_path):
         pipe.save_pretrained(tmp_path / "file")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_while_saving_it_leaves_the_old_repo_or_none(tmp_path):
     """The child is killed at a random moment; whatever has a config.json is whole."""
@@ -405,6 +415,7 @@ def test_each_part_can_sit_on_its_own_device(make):
     assert pipe.llm.model.device.type == "meta" and pipe.tts.pipe.model.device.type == "meta"
 
 
+@pytest.mark.slow
 def test_a_device_map_reaches_the_llm(make):
     pipe = make(device=None, device_map="auto")
     assert ask(pipe)["answer"] == ask(make())["answer"]
@@ -515,6 +526,7 @@ def test_code_in_a_part_is_never_run(repo):
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_repo_whose_code_is_spoiled_says_so(hub, make, tmp_path):
     make().push_to_hub("ana/qa", token=ANA)
     repo = hub.repos["ana/qa"]

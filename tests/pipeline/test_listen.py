@@ -141,6 +141,7 @@ def test_a_question_that_goes_on_before_its_answer_sounds_is_one(make, monkeypat
     assert list(events) == []
 
 
+@pytest.mark.slow
 def test_an_answer_that_may_not_be_interrupted_is_not_nor_hears_it_itself(make):
     talker, events, microphone = Talker("Sí."), [], Microphone().hear(SPOKEN, QUIET)
     talker.leave = threading.Semaphore(0)
@@ -222,6 +223,7 @@ def test_an_error_of_a_stage_ends_it(make, parts, stage):
     assert list(events) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 30])
 def test_abandoned_it_leaves_no_thread(make, count):
     microphone = Microphone().hear(SPOKEN, QUIET, QUIET, SPOKEN, QUIET)

@@ -363,6 +363,7 @@ def test_points_the_client_back(tmp_path):
         HfApi(endpoint=hub.url).model_info("ana/voice")
 
 
+@pytest.mark.slow
 def test_loads_models_in_a_child_process(hub, ana, chat_files, tmp_path):
     hub.add_repo("ana/chat", chat_files, private=True)
     ana.create_tag("ana/chat", tag="v1")

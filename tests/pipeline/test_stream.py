@@ -108,6 +108,7 @@ def test_silence_is_refused_in_the_stage_that_hears(make):
     assert caught.value.__notes__ == ["in the stage 'asr' of the stream"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [0, 1, 3, 8, 40])
 def test_an_abandoned_stream_leaves_no_thread(make, events):
     stream = make().stream(QUESTION)

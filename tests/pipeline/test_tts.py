@@ -246,6 +246,7 @@ def test_speecht5_without_a_vocoder_wants_the_hubs(speecht5, no_hub):
         load_tts(speecht5)
 
 
+@pytest.mark.slow
 def test_bark_speaks_with_a_preset(bark, tmp_path):
     tts = load_tts(bark)
     assert (tts.sampling_rate, tts.languages, tts.clones) == (24_000, None, False)

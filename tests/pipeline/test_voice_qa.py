@@ -74,6 +74,7 @@ def test_timings_add_up(pipe, voice):
     assert timings["total"] == pytest.approx(timings["first_audio"] + timings["tts_base"])
 
 
+@pytest.mark.slow
 def test_takes_every_kind_of_audio(pipe, spoken):
     samples, rate = spoken
     kinds = [QUESTION, (EXAMPLES / "pregunta.wav").read_bytes(), {"array": samples, "sampling_rate": rate}]
@@ -92,6 +93,7 @@ def test_takes_a_url(pipe):
     assert result["question"] == pipe(QUESTION, **SHORT)["question"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_many_questions_come_back_in_order(pipe, spoken, batch_size):
     samples, rate = spoken
@@ -121,11 +123,13 @@ def test_the_language_is_detected(pipe):
     assert result["language"] in ("en", "es", "fr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["es", "ES", "es-MX", "spanish", "Spanish"])
 def test_languages_go_by_code_or_name(pipe, name):
     assert pipe(QUESTION, language=name, **SHORT)["language"] == "es"
 
 
+@pytest.mark.slow
 def test_long_audio_among_short_is_heard_as_alone(pipe, spoken):
     samples, rate = spoken
     long = {"array": np.tile(samples, 40)[: 65 * rate], "sampling_rate": rate}
@@ -135,6 +139,7 @@ def test_long_audio_among_short_is_heard_as_alone(pipe, spoken):
     assert alone[0]["question"] != alone[1]["question"]
 
 
+@pytest.mark.slow
 def test_text2text_and_objects_are_parts_too(tiny_whisper, tiny_text2text, tiny_vits):
     pipe = pipeline("voice-qa", model=str(tiny_whisper), llm=str(tiny_text2text), tts=hfpipe.load_tts(tiny_vits))
     assert pipe(QUESTION, **SHORT)["answer"]
@@ -154,6 +159,7 @@ def test_text2text_and_objects_are_parts_too(tiny_whisper, tiny_text2text, tiny_
     assert len(result["audio"]) == 100 * len(result["answer"]) and result["sampling_rate"] == 8_000
 
 
+@pytest.mark.slow
 def test_system_prompt_and_options_reach_the_llm(pipe):
     assert len(pipe(QUESTION, max_new_tokens=2)["answer"]) < len(pipe(QUESTION, max_new_tokens=12)["answer"])
     torch.manual_seed(0)
@@ -161,6 +167,7 @@ def test_system_prompt_and_options_reach_the_llm(pipe):
     assert len({pipe(QUESTION, generate_kwargs=sampling, **SHORT)["answer"] for _ in range(4)}) > 1
 
 
+@pytest.mark.slow
 def test_defaults_can_be_set_once(tiny_whisper, tiny_chat, tiny_vits):
     pipe = hfpipe.load(tiny_whisper, llm=tiny_chat, tts=tiny_vits, max_new_tokens=2, language="spanish")
     result = pipe(QUESTION)
@@ -173,6 +180,7 @@ def test_the_same_repo_is_a_plain_whisper(tiny_whisper):
     assert asr(samples, generate_kwargs={"task": "transcribe", "language": "es"})["text"]
 
 
+@pytest.mark.slow
 def test_parts_are_found_in_the_repo(whisper_folder, tiny_chat, tiny_vits):
     folder = whisper_folder(llm="llm", tts="tts")
     hfpipe.LLM.from_pretrained(tiny_chat).save_pretrained(f"{folder}/llm")
@@ -189,6 +197,7 @@ def test_a_part_keeps_its_own_generation_config(whisper_folder, tiny_chat, tiny_
     assert loaded.llm.model.generation_config.eos_token_id == llm.model.generation_config.eos_token_id
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_answers_the_same(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     again = hfpipe.load(tmp_path)
@@ -230,6 +239,7 @@ def test_a_repo_that_lacks_its_folder_is_refused(whisper_folder, tiny_chat):
         hfpipe.load(whisper_folder(llm="llm", tts="tts"), llm=tiny_chat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/etc/passwd", "../tts", "..", ".", "~/tts", "a/b/c", "file:///etc", "../../x/y"])
 def test_a_strangers_repo_opens_no_path(whisper_folder, tiny_chat, path):
     with pytest.raises(ValueError, match="names .* as its tts"):
@@ -338,6 +348,7 @@ def test_importing_hfpipe_imports_nothing_heavy():
     assert not heavy & set(loaded.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first, second", [
     ("import hfpipe", "from transformers import pipeline"),
     ("from transformers import pipeline", "import hfpipe"),
@@ -348,6 +359,7 @@ def test_the_task_is_registered_in_either_order(first, second):
     assert run_python(code + "print(registry.check_task('voice-qa')[0])") == "voice-qa"
 
 
+@pytest.mark.slow
 def test_parts_that_are_not_used_are_not_imported(tiny_whisper, tiny_chat, tiny_vits):
     code = (
         "import sys, hfpipe\n"

@@ -116,6 +116,7 @@ def test_clones_a_voice_and_computes_it_once(xtts, voice, monkeypatch):
     np.testing.assert_array_equal(cloned, speak(xtts, "Hola.", speaker_wav=voice))
 
 
+@pytest.mark.slow
 def test_another_language_model_or_precision_computes_a_voice_anew(folder, voice, tmp_path, monkeypatch):
     monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path))
     first = XTTS.from_pretrained(folder, precision="float32")
@@ -169,6 +170,7 @@ def test_prints_nothing(folder, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_says_all_of_a_long_text(xtts):
     sentence = "Esta es una frase de tamaño medio, con una coma, que se repite. "
     one, several = speak(xtts, sentence), speak(xtts, sentence * 8)
@@ -209,6 +211,7 @@ def test_saves_and_loads_again(xtts, voice, tmp_path):
         np.testing.assert_array_equal(speak(again, "Hola.", **options), speak(xtts, "Hola.", **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "speakers_xtts.safetensors", "voice_Eva.safetensors"])
 def test_a_truncated_copy_is_refused(folder, voice, tmp_path, name):
     part = load_tts(folder)
@@ -219,6 +222,7 @@ def test_a_truncated_copy_is_refused(folder, voice, tmp_path, name):
         load_tts(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_saved_voice_is_the_recordings_and_travels(folder, voice, tmp_path):
     part = load_tts(folder)
     part.save_voice("Eva María", voice, consent_by="Eva María Ruiz", consent_on="2026-01-31")

@@ -63,6 +63,7 @@ def decode(decoder, texts, latents, sampling=GREEDY, **limits):
     return torch.stack([tokens for _, tokens, _ in steps], 1), torch.stack([states for states, *_ in steps], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["hola", "¿que tal estas, amigo mio? hoy hace buen tiempo."])
 def test_greedy_tokens_latents_and_sound_are_coquis(xtts, decoder, vocoder, text):
     latents, embedding = voice_of(xtts, "Ana")
@@ -124,6 +125,7 @@ def test_what_a_gpu_replays_draws_the_same(xtts, decoder, monkeypatch):
     assert all(len(batch.graphs) > 2 for [batch] in kept) and not decoder._idle
 
 
+@pytest.mark.slow
 def test_rows_stop_on_their_own(xtts, tiny_xtts):
     """The stop token is made likely, so that the rows of a batch sample it at different steps."""
     gpt = XTTS.from_pretrained(tiny_xtts, precision="float32").model.gpt
@@ -139,6 +141,7 @@ def test_rows_stop_on_their_own(xtts, tiny_xtts):
     assert held.shape == (1, 60) and decoder.stop_audio not in held
 
 
+@pytest.mark.slow
 @given(data=st.data(), steps=st.integers(1, 40), speed=st.sampled_from([0.7, 1.0, 1.3]))
 @settings(deadline=None, max_examples=10)
 def test_sound_in_windows_is_the_sound_at_once(xtts, vocoder, data, steps, speed):
@@ -217,6 +220,7 @@ def test_int8_stays_near_float32(precision, xtts, decoder):
     assert torch.cosine_similarity(states[0], near[0]).min() > 0.99
 
 
+@pytest.mark.slow
 def test_a_stream_is_the_call_in_pieces(xtts):
     text = "Hola a todos. " * 20  # more than one chunk of text
     for options in ({}, {"speed": 1.5, "speaker": "Luis"}):
@@ -244,6 +248,7 @@ def test_a_stream_that_is_left_or_fails_leaves_no_thread(xtts, monkeypatch):
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_two_voices_at_once_are_each_alone(xtts):
     options = {"do_sample": False, "max_new_tokens": STEPS}
     mine, base = xtts.compare("Hola a todos.", "es", speaker="Luis", **options)
@@ -251,6 +256,7 @@ def test_two_voices_at_once_are_each_alone(xtts):
     np.testing.assert_allclose(base, xtts("Hola a todos.", **options), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_first_load_writes_safetensors_for_the_next(tiny_xtts, tmp_path):
     for file in tiny_xtts.iterdir():
         if file.name != WEIGHTS:

@@ -1,0 +1,82 @@
+"""Load the models that the commands run."""
+
+from rich.markup import escape
+from transformers import AutomaticSpeechRecognitionPipeline, pipeline
+
+from ..loading import load
+from ..offline.repo import offline_repo
+from ..pipeline.asr_whisper import prepare_whisper
+from ..pipeline.hub_access import DEFAULT_WHISPER, check_reachable
+from ..pipeline.voice_qa import VoiceQAPipeline
+from .console import progress, step
+
+OFFLINE = "offline"  # as --model, the offline repo
+
+
+def load_voice_qa(model: str | None, llm: str | None, tts: str | None) -> tuple[VoiceQAPipeline, dict[str, str]]:
+    """Load the voice-qa pipeline of `hfpipe ask`.
+
+    Args:
+        model: folder, Hub id or "offline"; None loads the default models, or the offline ones without a Hub.
+        llm, tts: folders or Hub ids that replace a part.
+
+    Returns:
+        The pipeline, and the name of the model and of each part that was given.
+
+    Raises:
+        OSError, MemoryError: what `hfpipe.load` raises.
+    """
+    model = _resolve(model)
+    given = {name: value for name, value in {"llm": llm, "tts": tts}.items() if value is not None}
+    with step("Loading the models"):
+        pipe = load(model, **given)
+    return pipe, {"model": pipe.model.config.name_or_path, **given}
+
+
+def load_transcriber(model: str | None) -> AutomaticSpeechRecognitionPipeline:
+    """Load the speech recognition pipeline of `hfpipe transcribe`.
+
+    Args:
+        model: folder, Hub id or "offline"; None loads the default Whisper, or the offline one without a Hub.
+
+    Raises:
+        OSError: the model can't be reached or read.
+    """
+    model, revision = _resolve(model), None
+    if model is None:
+        model, revision = DEFAULT_WHISPER
+    with step("Loading the model"):
+        return load_asr(model, revision)
+
+
+def load_asr(model: str, revision: str | None = None) -> AutomaticSpeechRecognitionPipeline:
+    """Load transformers' speech recognition pipeline with a Whisper, on the GPU if there is one.
+
+    On a CPU it computes in the precision that is fastest there, as the voice-qa pipeline does.
+
+    Raises:
+        OSError: the model can't be reached or read.
+    """
+    check_reachable(model, revision, "model")
+    asr = pipeline("automatic-speech-recognition", model=model, revision=revision)
+    prepare_whisper(asr.model)
+    return asr
+
+
+def _resolve(model: str | None) -> str | None:
+    """Return the model to load, None for the defaults; builds the offline repo where it is needed."""
+    if model is None and not _defaults_available():
+        progress.print(f"The Hub doesn't answer and the default models aren't cached: using --model {OFFLINE}.")
+        model = OFFLINE
+    if model == OFFLINE:
+        with progress.status("Building the offline models, once: two or three minutes …"):
+            return offline_repo(progress=lambda message: progress.print(escape(message)))
+    return model
+
+
+def _defaults_available() -> bool:
+    try:
+        check_reachable(*DEFAULT_WHISPER, "model")
+    except OSError:
+        return False
+    return True
