@@ -35,7 +35,7 @@ class _Moved(types.ModuleType):
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the old modules, and loads each as a `_Moved`."""
+    """Find the old modules, and load each as a `_Moved`."""
 
     def find_spec(self, fullname: str, path=None, target=None):
         package, _, name = fullname.rpartition(".")

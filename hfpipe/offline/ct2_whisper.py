@@ -132,7 +132,7 @@ def _rename(side: str, name: str, tensor: torch.Tensor) -> dict[str, torch.Tenso
 
 
 class _Reader:
-    """Reads little-endian numbers and strings sequentially, and raises ValueError at an unexpected end."""
+    """A reader of little-endian numbers and strings in sequence, which raises ValueError at an unexpected end."""
 
     def __init__(self, data: bytes):
         self.data = memoryview(data)

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import shutil
 import threading
 import warnings
@@ -24,12 +23,12 @@ from .engine_cancel import current_token, raise_if_cancelled
 from .files import write_text
 from .hub_cache import cache_folder
 from .memo import Memo
+from .tts_kokoro_phonemes import phonemize, split_phonemes, start_espeak
 from .tts_voices import SavedVoice, check_voice, make_voice, read_voices, write_voices
 
 CONFIG, MODEL, VOICES, EMBEDDINGS = "config.json", "model.onnx", "voices.safetensors", "embeddings.safetensors"
 THREADS = 2
 MAX_BLENDS = 64  # of recordings, kept in memory
-MAX_TOKENS = 510  # the rows of a style table, one for each length of text
 PAUSE = 0.2  # seconds between two pieces of a long text
 SPEEDS = (0.5, 2.0)
 SENTENCES = (  # spoken to hear what a voice is like
@@ -37,24 +36,6 @@ SENTENCES = (  # spoken to hear what a voice is like
     "Mañana por la tarde llegará el barco con noticias de Guinea.",
 )
 TRIAL = "Llegará mañana por la tarde."  # short: a search speaks it three times
-
-# Kokoro was trained on these single letters (misaki, espeak.py); espeak-ng writes two, with a tie when asked to
-LIGATURES = {
-    "t͡ʃ": "ʧ",
-    "d͡ʒ": "ʤ",
-    "t͡s": "ʦ",
-    "d͡z": "ʣ",
-    "a͡ɪ": "I",
-    "a͡ʊ": "W",
-    "e͡ɪ": "A",
-    "o͡ʊ": "O",
-    "ə͡ʊ": "Q",
-    "ɔ͡ɪ": "Y",
-}
-RESPELLED = {"...": "…", "–": "—", "«": "“", "»": "”", "¿": "", "¡": "", "\n": " "}
-PUNCTUATION = re.compile(r'((?<!\S)["“(]+|[;:,.!?…"”)—]+(?!\S)|—)')
-SENTENCE_END = re.compile(r'[.!?…]+["”)]* ')
-CLAUSE_END = re.compile(r'[,;:—]+["”)]* ')
 
 
 class Kokoro:
@@ -84,9 +65,8 @@ class Kokoro:
         self.sampling_rate: int = config["sampling_rate"]
         self.languages: tuple[str, ...] = tuple(config["languages"])
         self._session = _open_session(self.folder / MODEL)
-        with _ESPEAK_LOCK:
-            for espeak_language in config["languages"].values():  # starting espeak-ng takes half a second, once
-                _espeak(espeak_language)
+        for espeak_language in config["languages"].values():
+            start_espeak(espeak_language)
         self._saving, self._embedding = threading.Lock(), threading.Lock()
         self._blends: Memo[dict[str, float]] = Memo(MAX_BLENDS)  # by the recordings' and the voices' content
 
@@ -212,36 +192,19 @@ class Kokoro:
             raise ValueError(f"language {language!r} is not spoken by Kokoro; valid are {', '.join(self.languages)}.")
         if not SPEEDS[0] <= speed <= SPEEDS[1]:
             raise ValueError(f"speed is {speed!r}; valid is {SPEEDS[0]} to {SPEEDS[1]}, and 1.0 is natural.")
-        pieces = _split(self.phonemize(text, language))
+        pieces = split_phonemes(self.phonemize(text, language))
         style = self.resolve_voice(speaker_wav, speaker) if voice is None else voice
         pause = np.zeros(round(PAUSE * self.sampling_rate), np.float32)
         spoken = [wave for piece in pieces for wave in (self._speak(piece, style, speed), pause)]
         return np.concatenate(spoken[:-1])
 
     def phonemize(self, text: str, language: str = "es") -> str:
-        """Convert `text` to the phonemes that the model knows, punctuation included, with espeak-ng.
+        """Convert `text` to the phonemes that the model knows, punctuation included.
 
         Raises:
             ValueError: nothing in `text` can be said.
         """
-        for old, new in RESPELLED.items():
-            text = text.replace(old, new)
-        parts = PUNCTUATION.split(text)  # words at the even places, marks at the odd ones
-        words = [part for part in parts[::2] if part.strip()]
-        with _ESPEAK_LOCK:
-            spelled = iter(_espeak(self.config["languages"][language]).phonemize(words, strip=True) if words else ())
-        parts[::2] = [part.replace(part.strip(), next(spelled)) if part.strip() else part for part in parts[::2]]
-        symbols = " ".join("".join(parts).split())
-        for pair, letter in LIGATURES.items():
-            symbols = symbols.replace(pair, letter)
-        symbols = re.sub("[͡-]", "", symbols)  # other ties, and the hyphens between words that are said as one
-        if not any(symbol.isalpha() for symbol in symbols):
-            raise ValueError(f"there is nothing to say in the text {text[:60]!r}; give at least one word or number.")
-        unknown = sorted(set(symbols) - set(self.config["vocab"]))
-        if unknown:
-            warnings.warn(f"Kokoro has no sound for {' '.join(unknown)} in {text[:60]!r}; left out.", stacklevel=2)
-            symbols = "".join(symbol for symbol in symbols if symbol not in unknown)
-        return symbols if symbols.rstrip('"”)').endswith((".", "!", "?", "…")) else symbols + "."
+        return phonemize(text, self.config["languages"][language], self.config["vocab"])
 
     def embed_voices(self) -> None:
         """Speak with each voice, and keep resemblyzer's embedding of it in `embeddings`; some 2 s a voice."""
@@ -365,9 +328,6 @@ class Kokoro:
         return digest.hexdigest()
 
 
-_ESPEAK_LOCK = threading.Lock()  # espeak-ng keeps its state in globals
-
-
 def _needs(package: str) -> str:
     return f"Kokoro needs {package}: pip install 'hfpipe[offline]'"
 
@@ -384,40 +344,3 @@ def _open_session(file: Path):
     )  # waiting threads leave the cores to others
     options.log_severity_level = 3  # errors; it warns of its own optimisations
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-@functools.cache
-def _espeak(language: str):
-    """Return phonemizer's backend for one of espeak-ng's own language codes; call it with the lock held."""
-    try:
-        import espeakng_loader
-        from phonemizer.backend import EspeakBackend
-        from phonemizer.backend.espeak.wrapper import EspeakWrapper
-    except ImportError as error:
-        raise ImportError(_needs("espeakng-loader and phonemizer-fork")) from error
-    EspeakWrapper.set_library(espeakng_loader.get_library_path())
-    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
-    return EspeakBackend(
-        language,
-        with_stress=True,
-        tie=True,
-        language_switch="remove-flags",
-        punctuation_marks=re.compile("(?!)"),  # none: the marks inside "3,5" and "10:30" are espeak-ng's to read
-    )
-
-
-def _split(symbols: str) -> list[str]:
-    """Split symbols into pieces of at most 510, each as long as possible, at the strongest mark there is."""
-    pieces = []
-    while len(symbols) > MAX_TOKENS:
-        ends = next(
-            (
-                found
-                for mark in (SENTENCE_END, CLAUSE_END, re.compile(" "))
-                if (found := [match.end() for match in mark.finditer(symbols, 0, MAX_TOKENS + 1)])
-            ),
-            [MAX_TOKENS],
-        )
-        pieces.append(symbols[: ends[-1]].rstrip())
-        symbols = symbols[ends[-1] :]
-    return [*pieces, symbols]

@@ -45,7 +45,7 @@ DEFAULT_CHAR_LIMIT = 250  # coqui-tts's own, for a language without one
 
 
 class XTTS:
-    """Speaks text in the voice of a recording, or in one of the checkpoint's own.
+    """Speak text in the voice of a recording, or in one of the checkpoint's own.
 
     Attributes:
         sampling_rate: Hz of the waveforms, 24000 for XTTS v2.
@@ -77,7 +77,7 @@ class XTTS:
     ) -> "XTTS":
         """Load an XTTS checkpoint from a folder in coqui's layout, or from the Hub.
 
-        A first download asks for the acceptance of the weights' licence, the Coqui Public Model License.
+        A first download asks for the acceptance of the weights' license, the Coqui Public Model License.
 
         Args:
             name_or_path: a folder with config.json, model.safetensors or model.pth, vocab.json and perhaps
@@ -89,7 +89,7 @@ class XTTS:
 
         Raises:
             FileNotFoundError: a file is missing. ValueError: a file is damaged, or holds more than weights.
-            PermissionError: the licence wasn't accepted. OSError: the Hub can't be reached or has no such repo.
+            PermissionError: the license wasn't accepted. OSError: the Hub can't be reached or has no such repo.
             ImportError: coqui-tts isn't installed.
         """
         folder, source = Path(name_or_path), None
@@ -112,7 +112,7 @@ class XTTS:
         """Write config.json, vocab.json, the weights and the voices, as safetensors, for `from_pretrained`.
 
         Raises:
-            ValueError: these are Coqui's own weights, under a licence that hfpipe points at instead of copying.
+            ValueError: these are Coqui's own weights, under a license that hfpipe points at instead of copying.
         """
         if self._source is not None and self._source.startswith(f"{XTTS_ID}@"):
             raise ValueError(

@@ -9,7 +9,8 @@ import pytest
 
 from hfpipe.pipeline import tts_kokoro as module
 from hfpipe.pipeline.audio_speaker import embed_speaker
-from hfpipe.pipeline.tts_kokoro import MAX_TOKENS, Kokoro
+from hfpipe.pipeline.tts_kokoro import Kokoro
+from hfpipe.pipeline.tts_kokoro_phonemes import MAX_TOKENS, split_phonemes
 
 VOICE = Path(__file__).parents[2] / "examples" / "voz.wav"
 
@@ -27,16 +28,16 @@ def kokoro() -> Kokoro:
     ["a" * 2000, "hˈola. " * 300, "hˈola, " * 300, "hˈola " * 300, "“ˈa!” " * 400, "hˈola.", "a" * MAX_TOKENS],
 )
 def test_a_long_text_is_cut_into_pieces_that_hold_all_of_it(symbols):
-    pieces = module._split(symbols.rstrip())
+    pieces = split_phonemes(symbols.rstrip())
     assert all(0 < len(piece) <= MAX_TOKENS for piece in pieces)
     assert "".join(pieces).replace(" ", "") == symbols.replace(" ", "")
 
 
 def test_a_text_is_cut_at_sentences_before_clauses_and_words():
     sentence = "a" * 200 + " " + "b" * 100 + "."
-    assert module._split(f"{sentence} {sentence}") == [sentence, sentence]
+    assert split_phonemes(f"{sentence} {sentence}") == [sentence, sentence]
     clause = "a" * 200 + " " + "b" * 100 + ","
-    assert module._split(f"{clause} {clause}") == [clause, clause]
+    assert split_phonemes(f"{clause} {clause}") == [clause, clause]
 
 
 def test_a_folder_that_is_no_kokoro_is_refused(tmp_path):
