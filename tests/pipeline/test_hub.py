@@ -23,7 +23,8 @@ from transformers.dynamic_module_utils import get_imports
 
 import hfpipe
 from hfpipe.pipeline.hub_card import CPML, License, strictest
-from hfpipe.pipeline.hub_repo import REQUIREMENTS, staged
+from hfpipe.pipeline.hub_code import REQUIREMENTS
+from hfpipe.pipeline.hub_repo import staged
 from hfpipe.pipeline.tts_xtts_license import LICENSE_VARIABLE
 
 QUESTION = str(EXAMPLES / "pregunta.wav")

@@ -13,7 +13,8 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from hfpipe.pipeline.audio import Reference
-from hfpipe.pipeline.tts_transformers import TransformersTTS, load_tts
+from hfpipe.pipeline.tts_load import load_tts
+from hfpipe.pipeline.tts_transformers import TransformersTTS
 
 LETTERS = list(" abcdefghijklmnopqrstuvwxyzáéíóúñ.,!?")
 

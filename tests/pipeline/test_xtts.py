@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import hfpipe
 from hfpipe.pipeline.audio import Reference
 from hfpipe.pipeline.hub_cache import cache_folder
-from hfpipe.pipeline.tts_transformers import load_tts
+from hfpipe.pipeline.tts_load import load_tts
 from hfpipe.pipeline.tts_xtts import XTTS
 from hfpipe.pipeline.tts_xtts_checkpoint import XTTS_ID, XTTS_REVISION
 from hfpipe.pipeline.tts_xtts_gpt import Decoder
