@@ -48,6 +48,7 @@ def minute(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_chunks_hold_the_speech_and_fit_the_window(minute):
     samples, rate = soundfile.read(minute, dtype="float32")
     samples = transcribing.load_audio(str(minute), 16_000)[0]
@@ -100,6 +101,7 @@ def test_a_stopped_run_in_another_language_begins_anew(asr, minute, tmp_path):
     assert transcribe_file(asr, minute, "es", partial=tmp_path / "partial")["language"] == "es"
 
 
+@pytest.mark.slow
 def test_one_file_each_and_a_bad_one_stops_nobody(asr, tmp_path):
     for name in ("a.wav", "a.flac", "b.wav"):
         soundfile.write(tmp_path / name, *soundfile.read(EXAMPLES / "pregunta.wav"))

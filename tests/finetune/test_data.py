@@ -96,6 +96,7 @@ def test_tables_of_the_csv_module_are_read_back(tmp_path_factory, sentences, del
     assert [row.sentence for row in read_rows(table)] == sentences
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     speakers=st.lists(st.sampled_from("abcdef"), min_size=2, max_size=40),

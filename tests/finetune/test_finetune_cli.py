@@ -42,6 +42,7 @@ def test_whisper_trains_from_yaml_and_the_command_line_wins(table, tiny_whisper,
     assert report["rows"] == {"train": 6, "validation": 0, "test": 2}  # split by speaker
 
 
+@pytest.mark.slow
 def test_check_prints_and_writes_what_is_wrong(tiny_whisper, tmp_path):
     bad, expected = write_bad_rows(tmp_path)
     command = ["check", str(bad), "--model", str(tiny_whisper), "--out", str(tmp_path / "report.json")]
@@ -87,6 +88,7 @@ def test_errors_are_one_plain_line(tiny_whisper, tmp_path, monkeypatch, command,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_help_is_quick_and_names_every_option():
     command = [sys.executable, "-X", "importtime", "-m", "finetune", "whisper", "--help"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -132,6 +132,7 @@ def test_the_whole_pipeline_gives_texts_paths_and_times(make, tmp_path):
         assert soundfile.info(result[f"{name}_path"]).duration > 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*4.0 s:UserWarning")
 def test_the_whole_pipeline_retries_its_voice_but_not_a_silent_question(make, short_voice, tmp_path):
     voice = Choosy()

@@ -194,6 +194,7 @@ def test_five_recordings_in_a_row_leave_nothing_in_the_page(chromium, colab_page
         assert chromium.run(page.evaluate(LEFT)) == {"opened": number + 1, "left": []}
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_recording_stops_by_itself_at_its_longest(chromium, colab_page, tmp_path):
     page = colab_page(chromium)

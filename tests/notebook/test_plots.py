@@ -29,6 +29,7 @@ def test_a_longer_stage_has_a_longer_bar():
     assert coloured(plot_times({"asr": 1.0, "llm": 4.0})) > 1.2 * coloured(plot_times({"asr": 0.1, "llm": 4.0}))
 
 
+@pytest.mark.slow
 def test_voices_are_drawn_side_by_side():
     one, two = plot_voices({"clonada": EXAMPLES / "voz.wav"}), plot_voices(VOICES)
     assert pixels(two).shape[1] == 2 * pixels(one).shape[1]

@@ -101,6 +101,7 @@ def test_a_question_over_half_a_minute_is_heard_to_its_end(asr, question, monkey
     assert transcribe(asr, [long, question], "es")[0] == (stock.strip(), "es")
 
 
+@pytest.mark.slow
 def test_what_is_drawn_again_is_the_same_each_time(asr, question):
     """Random weights are unsure of all that they hear; the chances of others are left as they were."""
     heard, chances = [], []

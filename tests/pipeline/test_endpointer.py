@@ -57,6 +57,7 @@ def test_a_shorter_pause_does_not_split_a_turn():
     assert types(listen([np.concatenate([QUESTION[: RATE * 2], QUESTION])])) == ["turn_began", "turn_ended"]
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.integers(0, len(TWO_TURNS)), max_size=9)
@@ -105,6 +106,7 @@ def test_a_turn_keeps_a_moment_from_before_its_first_sound():
         assert 0.2 < (len(last.audio) - len(SPEECH)) / SAMPLING_RATE < 0.4
 
 
+@pytest.mark.slow
 def test_speech_without_end_is_cut_and_nothing_of_it_is_lost():
     audio = np.concatenate([silence(1, SAMPLING_RATE), np.tile(SPEECH, 17)])
     turns = listen([audio], SAMPLING_RATE)[1::2]
@@ -125,6 +127,7 @@ def test_what_is_kept_of_noise_is_little():
     assert grown < 100_000
 
 
+@pytest.mark.slow
 def test_integers_and_a_column_are_heard_as_floats_are():
     integers = (TWO_TURNS * 32_767).astype(np.int16)
     floats = integers / np.float32(32_768)

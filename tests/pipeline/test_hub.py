@@ -141,6 +141,7 @@ print(asr({{"array": samples, "sampling_rate": rate}}, generate_kwargs={{"task":
     )
 
 
+@pytest.mark.slow
 def test_the_code_that_travels_needs_no_more_than_it_says(make, tmp_path):
     """transformers refuses to load a repo whose files import what isn't installed."""
     make().save_pretrained(tmp_path / "repo")
@@ -410,6 +411,7 @@ def test_weights_are_saved_in_the_dtype_that_they_came_in(make, tmp_path, tiny_c
 # Devices
 
 
+@pytest.mark.slow
 def test_each_part_can_sit_on_its_own_device(make):
     pipe = make(llm_device="meta", tts_device="meta")
     assert pipe.model.device.type == "cpu"

@@ -93,6 +93,7 @@ def test_a_pipeline_listens_in_a_conversation_of_its_own(make):
     assert [len(history) for history in histories] == [0, 2]
 
 
+@pytest.mark.slow
 def test_who_speaks_into_an_answer_stops_it(make):
     talker = Talker()
     talker.leave = threading.Semaphore(6)  # the first clause and two words more
@@ -111,6 +112,7 @@ def test_who_speaks_into_an_answer_stops_it(make):
     assert list(events) == []
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_made_and_still_played_can_be_interrupted(make):
     chat, microphone = make(tts=LongWhistle()).conversation(), Microphone().hear(SPOKEN, QUIET)
     events = chat.listen(microphone, sampling_rate=RATE)
@@ -166,6 +168,7 @@ def test_an_answer_that_may_not_be_interrupted_is_not_nor_hears_it_itself(make):
     assert contents(chat)[1::2] == ["Sí.", "Sí."]
 
 
+@pytest.mark.slow
 def test_what_a_chunk_holds_behind_a_turn_is_part_of_no_later_one(make):
     chunks, has_answered = [np.concatenate([SPOKEN, QUIET, SPOKEN]), QUIET], threading.Event()
 

@@ -117,6 +117,7 @@ def test_a_base_model_is_refused(tmp_path):
         LLM.from_pretrained(save_tiny_chat(tmp_path, template=None))
 
 
+@pytest.mark.slow
 def test_what_is_no_model_is_refused(tmp_path, tiny_vits, monkeypatch):
     with pytest.raises(OSError, match="neither a folder"):
         LLM.from_pretrained(tmp_path / "no" / "such" / "folder")
@@ -186,12 +187,14 @@ def calls(llm):
     yield llm("¿Qué hora es?", max_new_tokens=6)
 
 
+@pytest.mark.slow
 def test_answers_are_the_same_with_and_without_what_was_kept(llm, monkeypatch):
     kept = list(calls(llm))
     monkeypatch.setattr(llm._prompts, "is_usable", False)
     assert kept == list(calls(llm))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sliding", "hybrid"])
 def test_a_long_history_is_read_once_by_layers_that_see_a_window_of_it(tiny_chat, monkeypatch, kind):
     """Most of Gemma 3's layers see the last 512 tokens alone."""

@@ -118,6 +118,7 @@ def test_the_pipeline_streams_it_and_does_not_save_it(server, voice_qa, make, tm
     assert not (tmp_path / "repo").exists()
 
 
+@pytest.mark.slow
 def test_cancelling_does_not_wait_for_the_server(server, make):
     server.pause, server.answer = 0.3, "palabra " * 100
     stream = make(RemoteLLM(server.url), Whistle()).stream(QUESTION)
@@ -128,6 +129,7 @@ def test_cancelling_does_not_wait_for_the_server(server, make):
     assert time.monotonic() - start < 1.5 and list(stream) == []
 
 
+@pytest.mark.slow
 def test_it_tries_again_when_the_server_is_overloaded(server, monkeypatch):
     server.failures = [503, 429]
     assert RemoteLLM(server.url)("¿Y?") == ANSWER

@@ -108,6 +108,7 @@ WRITTEN = st.text(st.sampled_from("aZé 015.,:;/-€$%º+*#_|`[](){}<>~@&½²�
 )
 
 
+@pytest.mark.slow
 @given(WRITTEN | st.text(max_size=40), st.sampled_from(["es", "en"]))
 def test_nothing_is_left_that_cannot_be_said(text, language):
     said = speakable(text, language)

@@ -42,6 +42,7 @@ def test_events_come_in_order_and_are_the_plain_call(make):
     assert 0 <= timings["overlap"] <= 1 and 0 < timings["llm_first_token"] <= timings["llm"] < timings["total"]
 
 
+@pytest.mark.slow
 def test_tiny_models_give_the_same_both_ways(voice_qa):
     for options in ({"max_new_tokens": 40}, {"max_new_tokens": 3, "language": None}):
         torch.manual_seed(0)
@@ -119,6 +120,7 @@ def test_an_abandoned_stream_leaves_no_thread(make, events):
     assert wait_until(lambda: not any(t.name.startswith("hfpipe-") for t in threading.enumerate()))
 
 
+@pytest.mark.slow
 def test_what_was_heard_is_kept_when_it_is_cancelled(make):
     stream = make().stream(QUESTION)
     sounds = [next(event for event in stream if event.type == "audio") for _ in range(3)]

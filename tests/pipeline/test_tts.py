@@ -258,6 +258,7 @@ def test_bark_speaks_with_a_preset(bark, tmp_path):
         tts("hola", voice_preset="nobody")
 
 
+@pytest.mark.slow
 def test_pocket_clones(pocket, voices, tmp_path):
     tts = load_tts(pocket)
     assert (tts.sampling_rate, tts.languages, tts.clones) == (24_000, None, True)

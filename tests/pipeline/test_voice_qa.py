@@ -109,6 +109,7 @@ def test_many_questions_come_back_in_order(pipe, spoken, batch_size):
         assert all(result["audio"].ndim == 1 for result in together)
 
 
+@pytest.mark.slow
 def test_a_dataset_of_files_needs_no_torchcodec(pipe):
     dataset = datasets.Dataset.from_dict({"audio": [QUESTION, QUESTION]}).cast_column("audio", datasets.Audio())
     assert len(list(pipe(dataset, **SHORT))) == 2
@@ -174,6 +175,7 @@ def test_defaults_can_be_set_once(tiny_whisper, tiny_chat, tiny_vits):
     assert result["language"] == "es" and len(result["answer"]) <= 3
 
 
+@pytest.mark.slow
 def test_the_same_repo_is_a_plain_whisper(tiny_whisper):
     asr = pipeline("automatic-speech-recognition", model=str(tiny_whisper))
     samples = load_question(QUESTION)
@@ -188,6 +190,7 @@ def test_parts_are_found_in_the_repo(whisper_folder, tiny_chat, tiny_vits):
     assert pipeline("voice-qa", model=folder)(QUESTION, **SHORT)["answer"]
 
 
+@pytest.mark.slow
 def test_a_part_keeps_its_own_generation_config(whisper_folder, tiny_chat, tiny_vits):
     """`from_pretrained(root, subfolder=...)` would read the root's, and the answer would never stop."""
     folder = whisper_folder(llm="llm", tts="tts")
@@ -226,6 +229,7 @@ def test_a_part_that_cannot_be_saved_leaves_nothing(tiny_whisper, tiny_vits, tmp
 # Bad input
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["llm", "tts"])
 def test_a_repo_without_a_part_says_which_and_what_to_give(tiny_whisper, tiny_chat, tiny_vits, missing):
     parts = {"llm": tiny_chat, "tts": tiny_vits}
@@ -288,6 +292,7 @@ def test_an_english_whisper_hears_no_spanish(tiny_whisper, tiny_chat, tiny_vits)
         pipe(QUESTION)
 
 
+@pytest.mark.slow
 def test_silence_among_questions_is_refused(pipe):
     with pytest.raises(ValueError, match="no speech"):
         pipe([QUESTION, np.zeros(32_000, np.float32)])

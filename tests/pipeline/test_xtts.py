@@ -98,6 +98,7 @@ def test_speaks_in_its_own_voices(xtts):
     assert not np.array_equal(first, speak(xtts, "Hola a todos.", speaker="Luis"))
 
 
+@pytest.mark.slow
 def test_clones_a_voice_and_computes_it_once(xtts, voice, monkeypatch):
     base, cloned = speak(xtts, "Hola."), speak(xtts, "Hola.", speaker_wav=voice)
     assert not np.array_equal(base, cloned)
@@ -202,6 +203,7 @@ def test_refuses_a_missing_reference(xtts):
         xtts("Hola.", speaker_wav="nobody.wav")
 
 
+@pytest.mark.slow
 def test_saves_and_loads_again(xtts, voice, tmp_path):
     xtts.save_pretrained(tmp_path / "saved")
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == sorted(SAVED)
@@ -253,6 +255,7 @@ def test_a_voice_needs_a_name_and_a_consent(folder, voice):
         part("Hola.", speaker_wav=voice, speaker="Eva")
 
 
+@pytest.mark.slow
 def test_a_strangers_voice_writes_nowhere_else(folder, voice, tmp_path):
     """The name in a voice's metadata becomes a file's name when it is saved again."""
     part = load_tts(folder)
@@ -303,6 +306,7 @@ def test_never_runs_a_pickle(copy, name, save):
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_reads_coquis_own_checkpoints(copy, folder, xtts, monkeypatch):
     """They hold their config as objects, named where the classes once were, and names that training added."""
     from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
@@ -399,6 +403,7 @@ def test_cache_folder(monkeypatch):
     assert str(cache_folder()) == "/caches/hfpipe"
 
 
+@pytest.mark.slow
 def test_the_pipeline_answers_in_the_cloned_voice(tiny_whisper, tiny_chat, folder):
     pipe = hfpipe.load(tiny_whisper, llm=tiny_chat, tts=folder)
     options = {"speaker_wav": str(EXAMPLES / "voz.wav"), "compare": True, "max_new_tokens": 4, "tts_kwargs": FEW}

@@ -155,6 +155,7 @@ def test_sound_in_windows_is_the_sound_at_once(xtts, vocoder, data, steps, speed
     torch.testing.assert_close(torch.cat(pieces), vocoder(latents, embedding, speed), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_vocoder_reaches_no_further_than_it_says(xtts, monkeypatch):
     """Changing one frame changes audio within REACH frames of it, and almost that far."""
     monkeypatch.setattr(fourier, "is_faster", lambda: False)  # blocks would spread differences of rounding
@@ -232,6 +233,7 @@ def test_a_stream_is_the_call_in_pieces(xtts):
         np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_left_or_fails_leaves_no_thread(xtts, monkeypatch):
     before = threading.active_count()
     stream = xtts.stream("Hola a todos.")
