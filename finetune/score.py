@@ -4,7 +4,10 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
 
-import jiwer
+try:
+    import jiwer
+except ImportError as error:
+    raise ImportError("jiwer isn't installed: pip install 'hfpipe[finetune]'") from error
 import numpy as np
 
 from .data import Row

@@ -15,6 +15,7 @@ from . import _moved as _moved
 if TYPE_CHECKING:  # type checkers read the names here
     from .cli.machine import check_machine as check_machine
     from .loading import load as load
+    from .loading import load_asr as load_asr
     from .notebook.recorder import record as record
     from .offline.repo import offline_repo as offline_repo
     from .pipeline.asr_whisper import transcribe as transcribe
@@ -60,6 +61,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _MODULES = {  # by public name, the module that holds it
     "load": "loading",
+    "load_asr": "loading",
     "offline_repo": "offline.repo",
     "VoiceQAPipeline": "pipeline.voice_qa",
     "Engine": "pipeline.engine",

@@ -1,10 +1,12 @@
-"""Load a voice-qa pipeline with the installed code, and with errors that say what to do."""
+"""Load pipelines with the installed code, and with errors that say what to do."""
 
 import os
 
+import torch
 from safetensors import SafetensorError
-from transformers import pipeline
+from transformers import AutomaticSpeechRecognitionPipeline, pipeline
 
+from .pipeline.asr_whisper import prepare_whisper
 from .pipeline.errors import explain_out_of_memory
 from .pipeline.hub_access import check_reachable
 from .pipeline.voice_qa import VoiceQAPipeline
@@ -29,3 +31,21 @@ def load(model=None, **kwargs) -> VoiceQAPipeline:
             return pipeline("voice-qa", model=model, pipeline_class=VoiceQAPipeline, **kwargs)
     except SafetensorError as error:
         raise OSError(f"the weights of {model!r} are damaged ({error}). Copy or download them again.") from error
+
+
+def load_asr(model: str, revision: str | None = None, precision: str = "auto") -> AutomaticSpeechRecognitionPipeline:
+    """Load transformers' speech recognition pipeline around a Whisper, on the GPU if there is one.
+
+    Args:
+        model: a folder or a Hub id.
+        revision: branch, tag or commit of a Hub id.
+        precision: in which it computes on a CPU, see `VoiceQAPipeline`; "float32" is exact.
+
+    Raises:
+        OSError: the model can't be reached or read.
+    """
+    check_reachable(model, revision, "model")
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    asr = pipeline("automatic-speech-recognition", model=model, revision=revision, device=device)
+    prepare_whisper(asr.model, precision)
+    return asr

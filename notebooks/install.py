@@ -30,7 +30,7 @@ def install(extras: list[str]) -> None:
         return
     print("Instalando hfpipe con", ", ".join(extras), "(unos minutos)")
     _pip("install", *PINS, f"{CHECKOUT}[{','.join(extras)}]")
-    if not _imports("torchaudio"):
+    if _is_installed("torchaudio") and not _imports("torchaudio"):
         print("torch y torchaudio no son de la misma compilación: instalando las dos de PyPI")
         _pip("install", "--force-reinstall", *PINS, "torch", "torchaudio")
     if _is_installed("torchvision") and not _imports("torchvision"):

@@ -114,6 +114,7 @@ def test_the_tests_of_the_sdist_pass(unpacked):
     ("resemblyzer", "offline", "from hfpipe.pipeline.audio_speaker import similarity; similarity(VOICE, VOICE)"),
     pytest.param("onnxruntime", "offline", "hfpipe.load(hfpipe.offline_repo())", marks=pytest.mark.offline),
     ("TTS", "xtts", "hfpipe.load_tts(XTTS)"),
+    ("jiwer", "finetune", "import finetune; finetune.evaluate_whisper"),
     ("jiwer", "lab", "from hfpipe.notebook import laboratory as lab; lab.measure_voices({'a': VOICE}, 'a', VOICE, 0)"),
     ("matplotlib", "lab", "from hfpipe.notebook import plots; plots.plot_times({'asr': 1.0})"),
     ("ctranslate2", "finetune", "import finetune; finetune.export_ct2(WHISPER, 'out')"),

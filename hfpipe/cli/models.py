@@ -1,11 +1,10 @@
 """Load the models that the commands run."""
 
 from rich.markup import escape
-from transformers import AutomaticSpeechRecognitionPipeline, pipeline
+from transformers import AutomaticSpeechRecognitionPipeline
 
-from ..loading import load
+from ..loading import load, load_asr
 from ..offline.repo import offline_repo
-from ..pipeline.asr_whisper import prepare_whisper
 from ..pipeline.hub_access import DEFAULT_WHISPER, check_reachable
 from ..pipeline.voice_qa import VoiceQAPipeline
 from .console import progress, step
@@ -46,21 +45,7 @@ def load_transcriber(model: str | None) -> AutomaticSpeechRecognitionPipeline:
     if model is None:
         model, revision = DEFAULT_WHISPER
     with step("Loading the model"):
-        return load_asr(model, revision)
-
-
-def load_asr(model: str, revision: str | None = None) -> AutomaticSpeechRecognitionPipeline:
-    """Load transformers' speech recognition pipeline with a Whisper, on the GPU if there is one.
-
-    On a CPU it computes in the precision that is fastest there, as the voice-qa pipeline does.
-
-    Raises:
-        OSError: the model can't be reached or read.
-    """
-    check_reachable(model, revision, "model")
-    asr = pipeline("automatic-speech-recognition", model=model, revision=revision)
-    prepare_whisper(asr.model)
-    return asr
+        return load_asr(model, revision, precision="float32")
 
 
 def _resolve(model: str | None) -> str | None:

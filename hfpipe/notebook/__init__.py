@@ -8,7 +8,7 @@ _MODULES = {
     "asr_llm_tts_pipeline": "laboratory",
     "choose_models": "laboratory",
     "ensure_16k_mono": "laboratory",
-    "load_asr": "laboratory",
+    "load_asr": ".loading",
     "measure_voices": "laboratory",
     "speak_table": "laboratory",
     "speak_with_retry": "laboratory",
@@ -27,7 +27,7 @@ __all__ = list(_MODULES)
 def __getattr__(name):
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def __dir__():

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutomaticSpeechRecognitionPipeline, pipeline
+from transformers import AutomaticSpeechRecognitionPipeline
 
 from ..cli.machine import MODELS
 from ..loading import load
 from ..offline.repo import offline_repo
-from ..pipeline.asr_whisper import FULL_WINDOW, prepare_whisper
+from ..pipeline.asr_whisper import FULL_WINDOW
 from ..pipeline.audio import (
     REFERENCE_GOOD_SECONDS,
     SAMPLING_RATE,
@@ -28,7 +28,7 @@ from ..pipeline.audio import (
     write_wav,
 )
 from ..pipeline.audio_speaker import similarity
-from ..pipeline.hub_access import check_reachable, hub_reachable
+from ..pipeline.hub_access import hub_reachable
 from ..pipeline.text_speakable import speakable
 
 # By the minimum GPU memory in GB for both models and XTTS, as in `cli.machine.models_that_fit`; 0 is for the CPU.
@@ -77,19 +77,6 @@ def ensure_16k_mono(audio, path) -> Path:
     samples, rate = load_audio(audio, SAMPLING_RATE)
     write_wav(path, samples, rate)
     return Path(path)
-
-
-def load_asr(model: str) -> AutomaticSpeechRecognitionPipeline:
-    """Load transformers' speech recognition pipeline with a Whisper, on the GPU if there is one.
-
-    Raises:
-        OSError: the model can't be downloaded or read.
-    """
-    check_reachable(model, None, "model")
-    device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    asr = pipeline("automatic-speech-recognition", model=model, device=device)
-    prepare_whisper(asr.model)
-    return asr
 
 
 @contextlib.contextmanager

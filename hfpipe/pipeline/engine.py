@@ -27,6 +27,7 @@ from .engine_protocols import (
     StreamsText,
 )
 from .engine_request import Request
+from .logs import logger
 from .text_phrases import join_sounds, pause_after, split_phrases
 from .text_speakable import speakable
 from .tts_voices import check_voice
@@ -175,6 +176,7 @@ class Engine:
             timings["llm_first_token"] = clock.marks.get("llm_first_token", shares["llm"])
             timings["first_audio"] = timings["asr"] + timings["llm"] + timings["tts"]
             timings["total"] = timings["first_audio"] + timings.get("tts_base", 0.0)
+            logger.debug("answered a question: %s", timings)
             results.append(self.result(transcript, answer, audio, request, timings, base))
         return results
 

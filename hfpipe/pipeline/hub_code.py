@@ -35,7 +35,6 @@ REQUIREMENTS = (  # what the modules of each repo import; a part adds its own, a
     "soundfile",
     "soxr",
     "torch",
-    "torchaudio",
     "transformers",
 )
 

@@ -55,7 +55,7 @@ class XTTS:
     """
 
     clones = True
-    requirements = ("coqui-tts", "six", "torchcodec")  # from PyPI, for a repo's requirements.txt
+    requirements = ("coqui-tts", "six", "torchaudio", "torchcodec")  # from PyPI, for a repo's requirements.txt
 
     def __init__(
         self, model, speakers: dict, source: str | None = None, precision: str = "auto", device="cpu", dtype=None

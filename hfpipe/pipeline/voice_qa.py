@@ -26,6 +26,7 @@ from .hub_weights import check_weights
 from .internals import arguments_of_pipeline
 from .live_conversation import Conversation
 from .live_stream import Stream
+from .logs import logger
 from .tts_load import load_tts
 
 SHARED = ("device_map", "quantization_config")  # those of pipeline()'s arguments for the model that the LLM gets too
@@ -126,6 +127,8 @@ class VoiceQAPipeline(Pipeline):
         self.tts = self._load_part("tts", tts, load_tts, options)
         if tts is None:
             self._add_voices()
+        parts = {name: str(self.sources.get(name, type(getattr(self, name)).__name__)) for name in ("llm", "tts")}
+        logger.info("voice-qa of %s, with %s, in precision %r on %s", whisper, parts, precision, self.device)
 
     def __call__(self, audio, **kwargs):
         """Answer one spoken question, or each of many, aloud.

@@ -145,7 +145,7 @@ def test_the_whole_pipeline_retries_its_voice_but_not_a_silent_question(make, sh
 
 @pytest.mark.offline
 def test_voices_are_measured_against_the_reference_and_read_back():
-    asr = lab.load_asr(hfpipe.offline_repo())
+    asr = hfpipe.load_asr(hfpipe.offline_repo())
     question, text = EXAMPLES / "pregunta.wav", "¿Cuál es la capital de Francia?"
     same, other = lab.measure_voices({"same": VOICE, "other": question}, text, VOICE, asr)
     assert same["similarity"] == pytest.approx(1.0, abs=1e-5) and same["wer"] > 100
