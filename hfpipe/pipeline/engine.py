@@ -180,28 +180,14 @@ class Engine:
             results.append(self.result(transcript, answer, audio, request, timings, base))
         return results
 
-    def result(
-        self,
-        heard: Transcript,
-        answer: str,
-        audio: np.ndarray,
-        request: Request,
-        timings: dict[str, float],
-        base: np.ndarray | None = None,
-    ) -> dict:
+    def result(self, heard: Transcript, answer: str, audio, request: Request, timings: dict, base=None) -> dict:
         """Return what a plain call returns for one question."""
         clones = isinstance(self.tts, ClonesVoices) and self.tts.clones
         is_saved = isinstance(self.tts, SavesVoices) and request.speaker in self.tts.saved_voices
-        return {
-            "question": heard.text,
-            "answer": answer,
-            "language": heard.language,
-            "audio": audio,
-            "sampling_rate": self.tts.sampling_rate,
-            "cloned": clones and (request.speaker_wav is not None or is_saved),
-            **({} if base is None else {"audio_base": base}),
-            "timings": timings,
-        }
+        cloned = clones and (request.speaker_wav is not None or is_saved)
+        text = {"question": heard.text, "answer": answer, "language": heard.language}
+        speech = {"audio": audio, "sampling_rate": self.tts.sampling_rate, "cloned": cloned}
+        return {**text, **speech, **({} if base is None else {"audio_base": base}), "timings": timings}
 
     def _speak_whole(self, phrases: list[str], language: str, request: Request, clock: Clock, **options) -> np.ndarray:
         spoken = self.speak(((phrase, language) for phrase in phrases), request, clock, **options)
