@@ -105,6 +105,8 @@ class Engine:
 
     def voice(self, request: Request) -> dict[str, Any]:
         """Compute the voice that a request asks for, as keyword arguments for the part that speaks."""
+        if {"voice", "speaker", "speaker_wav"} & request.tts_kwargs.keys():
+            return {}  # it is named there, such as a blend of Kokoro's voices
         if isinstance(self.tts, ResolvesVoices):
             return {"voice": self.tts.resolve_voice(request.speaker_wav, request.speaker)}
         named = {} if request.speaker is None else {"speaker": request.speaker}

@@ -170,6 +170,15 @@ def test_a_voice_is_resolved_once_for_a_request(voice_qa, tiny_xtts, monkeypatch
     assert len(resolved) == 2
 
 
+def test_a_voice_may_be_named_among_the_voices_own_options(voice_qa, tiny_xtts, monkeypatch):
+    monkeypatch.setattr(voice_qa, "tts", hfpipe.load_tts(str(tiny_xtts), precision="float32"))
+    given = {"do_sample": False, "max_new_tokens": 6}
+    named = voice_qa(QUESTION, max_new_tokens=3, speaker="Luis", tts_kwargs=given)
+    among = voice_qa(QUESTION, max_new_tokens=3, tts_kwargs={**given, "speaker": "Luis"})
+    assert np.array_equal(named["audio"], among["audio"])
+    assert not np.array_equal(named["audio"], voice_qa(QUESTION, max_new_tokens=3, tts_kwargs=given)["audio"])
+
+
 def test_saving_leaves_the_pipeline_as_it_is(voice_qa, tmp_path):
     parts = (voice_qa.model, voice_qa.llm.model, voice_qa.tts.pipe.model)
     tokenizers = (voice_qa.tokenizer, voice_qa.llm.tokenizer, voice_qa.tts.pipe.tokenizer)
