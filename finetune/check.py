@@ -261,15 +261,19 @@ def _read_audio(row: Row, add: Callable[..., None]) -> np.ndarray | None:
     if isinstance(row.audio, str) and not row.audio.startswith(("http://", "https://")):
         path = Path(row.audio)
         if path.is_dir():
-            return add("not a file", row.audio)
+            add("not a file", row.audio)
+            return None
         if not path.exists():
-            return add("missing file", row.audio)
+            add("missing file", row.audio)
+            return None
         if path.stat().st_size == 0:
-            return add("empty file")
+            add("empty file")
+            return None
     try:
         samples, rate = load_audio(row.audio)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        return add("unreadable", str(error))
+        add("unreadable", str(error))
+        return None
     if rate < SAMPLING_RATE:
         add("low rate", f"{rate} Hz")
     return resample(samples, rate, SAMPLING_RATE)

@@ -1,8 +1,8 @@
 """Schedule the rows of each training step, and turn them into batches of features and labels."""
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -26,7 +26,8 @@ PAUSES = (0.2, 0.8)  # seconds between rows that share a full window
 FOLLOWER_TRIES = 12  # rows sampled to fill a full window
 
 
-class Sample(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Sample:
     """A row at one place of the schedule: its index, the window in seconds, and the seed of its augmentation.
 
     `followers` are the indices of rows that follow it in the same full window, as sentences do in long audio.
@@ -156,12 +157,7 @@ class Collator:
             else:
                 samples, segments = self._concatenate(rows, rng, window)
                 waveforms.append(samples)
-            with_timestamps = rng.random() < self.timestamps or (len(segments) > 1 and self.timestamps > 0)
-            if with_timestamps:
-                text = [(row.sentence, *times) for row, *times in segments]
-            else:
-                text = " ".join(row.sentence for row, *_ in segments)
-            labels.append(encode_labels(self.processor, text, self.language))
+            labels.append(encode_labels(self.processor, self._text(segments, rng), self.language))
         batch = torch.stack(features) if features else compute_features(self.processor, waveforms, window)
         return {"input_features": batch, **pad_labels(labels, self.config)}
 
@@ -179,6 +175,12 @@ class Collator:
             end = start + len(samples)
             segments.append((row, start / SAMPLING_RATE, end / SAMPLING_RATE))
         return np.concatenate(pieces), segments
+
+    def _text(self, segments: list[tuple[Row, float, float]], rng) -> str | list[tuple[str, float, float]]:
+        """Return the text of segments, with their times if it is to be labeled with timestamps."""
+        if rng.random() < self.timestamps or (len(segments) > 1 and self.timestamps > 0):
+            return [(row.sentence, start, end) for row, start, end in segments]
+        return " ".join(row.sentence for row, *_ in segments)
 
     def _augment(self, samples: np.ndarray, rng: np.random.Generator, window: float) -> np.ndarray:
         if self.speed and rng.random() < 0.5:

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -85,8 +86,8 @@ def read_rows(source: str | os.PathLike) -> list[Row]:
         if full[audio].startswith(("http://", "https://")):
             location = full[audio]
         extra = {header[i]: full[i] for i in others}
-        cells = len(row) - len(header)
-        rows.append(Row(location, full[sentence], line, extra, full[audio], cells))
+        surplus = len(row) - len(header)
+        rows.append(Row(location, full[sentence], line, extra, full[audio], surplus))
     if not rows:
         raise ValueError(f"{path} has a header and no rows; add one row for each audio file.")
     return rows
@@ -140,9 +141,9 @@ def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row
     Raises:
         ValueError: there are fewer than two groups.
     """
-    speakers = {row.speaker for row in rows}
-    by_speaker = len(speakers) > 1 and None not in speakers
-    groups = [row.speaker if by_speaker else content(row.sentence) for row in rows]
+    speakers = [row.speaker for row in rows if row.speaker]
+    by_speaker = len(speakers) == len(rows) and len(set(speakers)) > 1
+    groups = speakers if by_speaker else [content(row.sentence) for row in rows]
     order = sorted(set(groups))
     if len(order) < 2:
         raise ValueError(
@@ -182,8 +183,8 @@ def _decode(path: Path) -> str:
 
 def _parse(text: str, path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     """Return the delimiter that yields the most rows with an audio file, and the (line number, cells) of each row."""
-    best = max(DELIMITERS, key=lambda delimiter: _fit(_read(text, delimiter, csv.QUOTE_MINIMAL)))
-    table = _read(text, best, csv.QUOTE_MINIMAL)
+    best = max(DELIMITERS, key=lambda delimiter: _fit(_read(text, delimiter)))
+    table = _read(text, best)
     if any("\n" in cell for _, row in table for cell in row):  # an unpaired quote swallowed the lines after it
         plain = _read(text, best, csv.QUOTE_NONE)
         if _fit(plain)[0] > _fit(table)[0]:
@@ -196,7 +197,7 @@ def _parse(text: str, path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     return best, table
 
 
-def _read(text: str, delimiter: str, quoting: int) -> list[tuple[int, list[str]]]:
+def _read(text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> list[tuple[int, list[str]]]:
     csv.field_size_limit(MAX_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
     rows, line = [], 1

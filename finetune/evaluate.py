@@ -95,7 +95,7 @@ def check_table(
     else:
         processor = load_processor(model)
     reports = []
-    for source in filter(None, (table, test)):
+    for source in [table, test] if test else [table]:
         report = check_whisper_rows(read_source(source), os.fspath(source), processor, language)
         if hear and report.kept:
             transcripts = transcribe_rows(whisper, processor, report.kept, language)
@@ -138,7 +138,7 @@ def transcribe_rows(
             )
             transcripts |= zip(part, texts, strict=True)
     if distributed:
-        parts = [None] * processes
+        parts = [{} for _ in range(processes)]
         torch.distributed.all_gather_object(parts, transcripts)
         transcripts = {i: text for part in parts for i, text in part.items()}
     return [transcripts[i] for i in range(len(rows))]

@@ -45,8 +45,8 @@ def make_report(options, splits, before: dict, after: dict, history: list[dict])
     gain = {}
     for name, scores in after.items():
         normalize = normalizer(scores["language"])
-        counts = [normalized_counts(rows[name], side[name]["heard"], normalize) for side in (before, after)]
-        gain[name] = improvement(*counts)
+        old, new = (normalized_counts(rows[name], side[name]["heard"], normalize) for side in (before, after))
+        gain[name] = improvement(old, new)
     transcripts = [
         {"audio": row.name, "sentence": row.sentence, "before": old, "after": new}
         for row, old, new in zip(splits.test, before["test"]["heard"], after["test"]["heard"], strict=True)
@@ -93,12 +93,7 @@ def markdown(report: dict, plots: list[str]) -> str:
     rows = [(Path(str(w["audio"])).name, w["sentence"], w["heard"], w["errors"]) for w in after["worst"]]
     lines += ["", "## The worst utterances", "", *markdown_table(header, rows, right=("errors",))]
     lines += ["", *(f"![{name}]({name})" for name in plots)]
-    rows = []
-    for name, data in report["data"].items():
-        dropped = ", ".join(f"{count} {kind}" for kind, count in data["dropped"].items()) or "none"
-        rows.append((name, data["rows"], data["kept"], f"{data['hours']:.2f}", dropped))
-    header = ("set", "rows", "used", "hours", "dropped")
-    lines += ["", "## Data", "", *markdown_table(header, rows, right=("rows", "used", "hours"))]
+    lines += ["", "## Data", "", *_data_table(report["data"])]
     lines += ["", "## Options and environment", ""]
     lines += ["```json", json.dumps({**options, **report["machine"]}, indent=2), "```"]
     return "\n".join(lines) + "\n"
@@ -146,6 +141,16 @@ def _forgetting(report: dict, name: str) -> tuple[str, str, str, str]:
     old, new = report["before"][name]["wer"], report["after"][name]["wer"]
     change = f"worse by {new - old:.1f} points" if new - old > FORGOTTEN else "kept"
     return f"{name}, WER", f"{old:.1f}", f"{new:.1f}", change
+
+
+def _data_table(data: dict) -> list[str]:
+    """Return the lines of a table of the rows that each set has, uses and drops."""
+    rows = []
+    for name, counts in data.items():
+        dropped = ", ".join(f"{count} {kind}" for kind, count in counts["dropped"].items()) or "none"
+        rows.append((name, counts["rows"], counts["kept"], f"{counts['hours']:.2f}", dropped))
+    header = ("set", "rows", "used", "hours", "dropped")
+    return markdown_table(header, rows, right=("rows", "used", "hours"))
 
 
 def _figure(scores: dict, key: str) -> str:

@@ -36,7 +36,7 @@ def train_whisper(
     test: str | os.PathLike | None = None,
     *,
     say: Callable[[str], None] = lambda text: None,
-    **options,
+    **fields,
 ) -> dict:
     """Fine-tune a Whisper on a table of audio and text, evaluate it before and after, and write it to a folder.
 
@@ -47,7 +47,7 @@ def train_whisper(
         train: a CSV of audio,sentence, or `org/name:config:split`.
         test: the same; None holds out a share of `train`.
         say: called with a description of each stage as it begins.
-        **options: the other fields of `Options`, such as `model`, `out` and `method`.
+        **fields: the other fields of `Options`, such as `model`, `out` and `method`.
 
     Returns:
         The report, JSON-serializable; empty in all processes but the main one.
@@ -57,7 +57,7 @@ def train_whisper(
         ValueError: an option or a table is invalid, or the test set shares audio with the training set.
         MemoryError: out of memory; the message lists the options to change.
     """
-    options = Options(train=os.fspath(train), test=os.fspath(test) if test else None, **options)
+    options = Options(train=os.fspath(train), test=os.fspath(test) if test else None, **fields)
     main = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     say = say if main else lambda text: None
     out = Path(options.out)

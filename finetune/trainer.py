@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl
 
 from hfpipe.pipeline.errors import is_out_of_memory
 
@@ -21,6 +21,8 @@ class WhisperTrainer(Seq2SeqTrainer):
     Args:
         validate: returns the current word error rate in percent, and its standard error in points.
     """
+
+    control: TrainerControl
 
     def __init__(self, *args, validate: Callable[[], tuple[float, float]], **kwargs):
         super().__init__(*args, compute_loss_func=loss_per_token, **kwargs)

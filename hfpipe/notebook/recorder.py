@@ -100,7 +100,8 @@ def _record_in_colab(options: dict) -> tuple[dict, list[bytes]]:
 def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
     """Return the last message of `render`, and the chunks of audio."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if not hasattr(shell, "kernel"):
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
         raise RuntimeError(
             "record() needs a notebook in a browser (Colab, JupyterLab, Jupyter Notebook), and this is plain Python. "
             "Record with another program and give the file's path."
@@ -112,7 +113,7 @@ def _record_in_jupyter(options: dict) -> tuple[dict, list[bytes]]:
         from jupyter_ui_poll import ui_events
     except ImportError as error:
         raise ImportError(f"recording in Jupyter needs anywidget and jupyter_ui_poll: {INSTALL}") from error
-    if not hasattr(shell.kernel, "do_one_iteration"):  # used by jupyter_ui_poll; removed in ipykernel 7
+    if not hasattr(kernel, "do_one_iteration"):  # used by jupyter_ui_poll; removed in ipykernel 7
         raise ImportError(f"recording in Jupyter needs ipykernel 6, in which running cells get messages: {INSTALL}")
 
     class Recorder(anywidget.AnyWidget):

@@ -156,8 +156,10 @@ def load_reference(speaker_wav) -> list[Reference]:
 
 def undecoded(dataset):
     """Return a dataset whose audio stays encoded: decoding it takes torchcodec and FFmpeg, `load_audio` neither."""
-    feature = (dataset.features or {}).get("audio")
-    return dataset.cast_column("audio", type(feature)(decode=False)) if hasattr(feature, "decode") else dataset
+    features = dataset.features or {}
+    if not hasattr(features.get("audio"), "decode"):
+        return dataset
+    return dataset.cast_column("audio", type(features["audio"])(decode=False))
 
 
 def write_wav(path, samples: np.ndarray, sampling_rate: int) -> None:

@@ -142,24 +142,24 @@ def fastest_on_cpu() -> str:
 
 def fastest_for_prompts() -> str:
     """Return the faster one of float32 and bfloat16 on this CPU for many rows at once."""
-    return min(("float32", "bfloat16"), key=lambda each: trial_seconds(each, PROMPT_ROWS) or math.inf)
+    return min(("float32", "bfloat16"), key=lambda each: trial_seconds(each, PROMPT_ROWS))
 
 
 def available_on_cpu() -> list[str]:
     """Return the precisions in which this CPU, and this build of torch, can multiply."""
-    return [precision for precision in ON_CPU if trial_seconds(precision, STEP_ROWS) is not None]
+    return [precision for precision in ON_CPU if trial_seconds(precision, STEP_ROWS) < math.inf]
 
 
 @functools.cache
-def trial_seconds(precision: str, rows: int) -> float | None:
-    """Return the seconds of a linear layer of `TRIAL_SHAPE` in a precision, on so many rows; None if it can't run."""
+def trial_seconds(precision: str, rows: int) -> float:
+    """Return the seconds of a linear layer of `TRIAL_SHAPE` in a precision, on so many rows; `inf` if it can't run."""
     layer = nn.Linear(*TRIAL_SHAPE, bias=False)
     try:
         layer = layer if precision == "float32" else LAYERS[precision](layer)
         with torch.inference_mode():
             return best_time(layer, torch.ones(rows, TRIAL_SHAPE[0]))
     except (RuntimeError, KeyError):  # the CPU, or this build of torch, lacks it
-        return None
+        return math.inf
 
 
 def convert_linears(model: nn.Module, precision: str) -> nn.Module:

@@ -146,7 +146,7 @@ def make_repo_card(folder: Path, repo_id: str, languages, clones: bool, tags=Non
     )
     rows = [
         f"| {ROLES[name]} | {_link(origins[name]) or 'of this repo'} "
-        f"| {'`' + origins[name].revision + '`' if origins[name] and origins[name].revision else ''} "
+        f"| {_commit(origins[name])} "
         f"| {'in `' + _place(name, named) + '`' if parts[name].is_folder else 'its own repo'} | {licenses[name]} |"
         for name in parts
     ]
@@ -191,13 +191,19 @@ def _origin(source: Source, card: ModelCard | None) -> Source | None:
     """Return the Hub id and commit that a model comes from, or None if unknown."""
     if not source.is_folder:
         return source
-    base = card.data.base_model if card else None
+    if card is None:
+        return None
+    base = card.data.base_model
     base = base[0] if isinstance(base, list) and base else base
     return Source(base, card.data.get("base_model_revision")) if isinstance(base, str) else None
 
 
 def _link(origin: Source | None) -> str:
     return f"[{origin.name}](https://huggingface.co/{origin.name})" if origin else ""
+
+
+def _commit(origin: Source | None) -> str:
+    return f"`{origin.revision}`" if origin and origin.revision else ""
 
 
 def _results(results) -> str:

@@ -243,24 +243,25 @@ class _Work:
         """Hear and think; the text goes to the reader as it is written, and to the voice in phrases."""
         with self.clock.stage("asr"):
             question = load_recording(self.audio)
-        [self.heard] = heard = self.engine.hear([question], self.request, self.clock)
-        self.events.put(self.heard)
-        phrases = Phrases(self.heard.language)
+        [heard] = self.engine.hear([question], self.request, self.clock)
+        self.heard = heard
+        self.events.put(heard)
+        phrases = Phrases(heard.language)
         is_on_cpu = self.engine.asr.model.device.type == "cpu"
 
         def pass_on(text: str) -> None:
             self.answer += text
             self.events.put(Text(text))
             for phrase in phrases.push(text):
-                self.phrases.put(phrase)
+                self.phrases.put((phrase, heard.language))
                 if is_on_cpu and not self.has_sounded.is_set():
                     # Somebody waits for the first sound: the voice gets all cores until it is there.
                     with self.clock.pause("llm"):
                         self.has_sounded.wait()
 
-        self.engine.think(heard, self.request, self.clock, pass_on)
+        self.engine.think([heard], self.request, self.clock, pass_on)
         for phrase in phrases.finish():
-            self.phrases.put(phrase)
+            self.phrases.put((phrase, heard.language))
         self.phrases.finish()
 
     def _speak(self) -> None:
@@ -276,12 +277,13 @@ class _Work:
                 self.spoken[-1][1] += len(event.audio)
                 self.events.put(event)
         if not self.phrases.is_closed:
+            assert self.heard is not None  # or its thread would have closed the channel
             audio, timings = np.concatenate(sounds), self.clock.timings()
             result = self.engine.result(self.heard, self.answer, audio, self.request, timings)
             self.events.put(Done(result))
             self.events.finish()
 
     def _next_phrases(self) -> Iterator[tuple[str, str]]:
-        for phrase in self.phrases:
+        for phrase, language in self.phrases:
             self.spoken.append([phrase, 0, False])
-            yield phrase, self.heard.language
+            yield phrase, language

@@ -10,7 +10,7 @@ from transformers.utils import logging as transformers_logging
 logger = logging.getLogger("hfpipe")
 _lock = threading.Lock()
 _quiet_blocks = 0  # under way in all threads; the first sets the verbosity, the last sets it back
-_before: tuple[int, bool] | None = None
+_before: tuple[int, bool]  # the verbosity and whether bars are shown, outside of any block
 
 
 @contextlib.contextmanager

@@ -297,10 +297,10 @@ def split_number(number: str, language: str) -> Written:
     """Split a written number at its decimal separator, and remove its thousands separators."""
     for mark, pattern in GROUPED.items():
         match = re.fullmatch(rf"({pattern})(?:([.,])(\d+))?", number)
-        if match and match[2] != mark and (language == "es" or mark != "."):
+        if match and (language == "es" or mark != "."):
             return Written(re.sub(r"\D", "", match[1]), match[2] or "", match[3] or "", True)
-    whole, mark, decimals = re.fullmatch(r"(\d+)(?:([.,])(\d+))?", number).groups()
-    return Written(whole, mark or "", decimals or "", False)
+    whole, mark, decimals = number.partition("," if "," in number else ".")
+    return Written(whole, mark, decimals, False)
 
 
 def _cardinal(number: int, language: str) -> str:

@@ -281,7 +281,8 @@ class Kokoro:
         speaker = self.config["voice"] if speaker is None else speaker
         weights = {speaker: 1.0} if isinstance(speaker, str) else speaker
         self._check_blend(weights)
-        return sum(self.voices[name] * np.float32(weight / sum(weights.values())) for name, weight in weights.items())
+        total = sum(weights.values())
+        return np.sum([self.voices[name] * np.float32(weight / total) for name, weight in weights.items()], axis=0)
 
     def _check_blend(self, weights: dict[str, float]) -> None:
         unknown = [name for name in weights if name not in self.voices]

@@ -1,5 +1,7 @@
 """Load the part that speaks: XTTS, Kokoro, or any text-to-audio model of transformers."""
 
+from typing import Any
+
 from .hub_access import XTTS_ID
 from .hub_code import import_part
 from .hub_weights import read_config
@@ -24,7 +26,7 @@ def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None, p
     # The license of XTTS's weights is asked for before anything of them is downloaded.
     config = {"model": "xtts"} if name == XTTS_ID else read_config(name, revision, token)
     if config.get("model") == "xtts":
-        kind = import_part("XTTS")
+        kind: type[Any] = import_part("XTTS")
     elif config.get("model_type") == "kokoro":
         kind = import_part("Kokoro")
     else:

@@ -223,8 +223,8 @@ class TransformersTTS:
             return len(self.pipe.tokenizer(text)["input_ids"]) <= LONGEST_POCKET
         return True
 
-    def _speak(self, text: str, voice: None, options: dict) -> np.ndarray:
-        """Speak one piece of text with the stock pipeline, which takes no voice."""
+    def _speak(self, text: str, voice: np.ndarray | None, options: dict) -> np.ndarray:
+        """Speak one piece of text with the stock pipeline, which ignores `voice`."""
         preprocess = {}
         if self.model_type == "vits" and not self.pipe.tokenizer.prepare_for_tokenization(text)[0].strip():
             raise ValueError(f"{text!r} holds no letter that this model knows; write it in words of its language.")
@@ -238,9 +238,8 @@ class TransformersTTS:
     def _speak_pocket(self, text: str, voice: np.ndarray | None, options: dict) -> np.ndarray:
         """Speak one piece of text with Pocket TTS, whose latents the stock pipeline doesn't decode."""
         processor, model = self.pipe.processor, self.pipe.model
-        content = [{"type": "text", "text": text}]
-        if voice is not None:
-            content.insert(0, {"type": "audio", "audio": voice})
+        content = [] if voice is None else [{"type": "audio", "audio": voice}]
+        content.append({"type": "text", "text": text})
         inputs = processor.apply_chat_template(
             [{"role": "user", "content": content}],
             tokenize=True,
@@ -324,10 +323,12 @@ def _save_beside(model, folder: Path, stem: str) -> None:
 
 def _save_voice_presets(processor, folder: Path) -> None:
     """Write Bark's voices as flat files, and the index by which its processor finds them."""
-    index = {"repo_or_path": str(folder)}  # the processor puts the folder that it is loaded from in its place
+    presets = {}
     for name in processor.available_voice_presets:
-        index[name] = {}
+        presets[name] = {}
         for key, prompt in processor("a", voice_preset=name)["history_prompt"].items():
-            index[name][key] = f"voice_{name.replace('/', '_')}_{key}.npy"
-            np.save(folder / index[name][key], prompt.numpy(), allow_pickle=False)
+            presets[name][key] = f"voice_{name.replace('/', '_')}_{key}.npy"
+            np.save(folder / presets[name][key], prompt.numpy(), allow_pickle=False)
+    # The processor replaces repo_or_path by the folder that it is loaded from.
+    index = {"repo_or_path": str(folder), **presets}
     (folder / "speaker_embeddings_path.json").write_text(json.dumps(index, indent=2))

@@ -31,7 +31,7 @@ class Vocoder:
             add_cancel_hooks(self.generator)
         self.hop = decoder.output_hop_length
         # Scale factors of the linear interpolations: from latents to frames, and from the input to the output rate.
-        self.scales = (decoder.ar_mel_length_compression / decoder.output_hop_length,)
+        self.scales: tuple[float, ...] = (decoder.ar_mel_length_compression / decoder.output_hop_length,)
         if decoder.output_sample_rate != decoder.input_sample_rate:
             self.scales += (decoder.output_sample_rate / decoder.input_sample_rate,)
 

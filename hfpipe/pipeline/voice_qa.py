@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
@@ -122,7 +123,8 @@ class VoiceQAPipeline(Pipeline):
             shared.pop("device_map", None)  # a map of the Whisper's own layers is not the LLM's
         options = {"device": llm_device or self.device, "dtype": dtype, "precision": precision}
         options |= {**shared, **(llm_model_kwargs or {})}
-        self.llm = self._load_part("llm", llm, import_part("LLM").from_pretrained, options)
+        llm_class: type[Any] = import_part("LLM")
+        self.llm = self._load_part("llm", llm, llm_class.from_pretrained, options)
         options = {"device": tts_device or self.device, "dtype": dtype, "precision": precision}
         self.tts = self._load_part("tts", tts, load_tts, options)
         if tts is None:
