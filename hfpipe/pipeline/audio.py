@@ -50,6 +50,10 @@ class Reference:
     array: np.ndarray
     sampling_rate: int
 
+    def __iter__(self):
+        """Yield the waveform and its rate, so that a reference unpacks as `load_audio`'s result does."""
+        return iter((self.array, self.sampling_rate))
+
     @functools.cached_property
     def sha256(self) -> str:
         """The SHA-256 of rate and samples, by which caches know the recording."""

@@ -240,7 +240,7 @@ class Kokoro:
                 weights = {name: float(weight) for name, weight in json.loads(file.read_text()).items()}
                 self._check_blend(weights)
             except (OSError, ValueError, AttributeError, TypeError):  # none yet, or spoiled
-                weights = self._search(embed_speaker([(each.array, each.sampling_rate) for each in references]))
+                weights = self._search(embed_speaker(references))
                 with contextlib.suppress(OSError):  # a cache that can't be written is done without
                     file.parent.mkdir(parents=True, exist_ok=True)
                     write_text(file, json.dumps(weights))

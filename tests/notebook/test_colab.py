@@ -62,6 +62,7 @@ def test_a_torch_that_works_stays(pip, bare, monkeypatch):
 
 
 def test_a_torch_of_another_build_is_replaced_and_a_broken_torchvision_goes(pip, bare, monkeypatch):
+    monkeypatch.setattr(install, "_is_installed", lambda module: module in ("torchaudio", "torchvision"))
     monkeypatch.setattr(install, "_imports", lambda module: False)
     install.install(["lab"])
     assert pip[1][:2] == ("install", "--force-reinstall") and pip[1][-2:] == ("torch", "torchaudio")

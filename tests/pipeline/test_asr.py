@@ -95,7 +95,7 @@ def test_an_unknown_language_is_refused(asr, question):
 
 
 def test_a_question_over_half_a_minute_is_heard_to_its_end(asr, question, monkeypatch):
-    monkeypatch.setattr(hearing, "DRAW_AGAIN", {})
+    monkeypatch.setattr(hearing, "FALLBACK", {})
     long = np.concatenate([question] * 12)
     stock = asr(long.copy(), return_timestamps=True, **SPANISH)["text"]
     assert transcribe(asr, [long, question], "es")[0] == (stock.strip(), "es")

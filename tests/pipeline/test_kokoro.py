@@ -84,7 +84,7 @@ def test_it_speaks_float32_within_range(kokoro):
         ({"text": ""}, "nothing to say"),
         ({"text": " ¿...?\n"}, "nothing to say"),
         ({"text": "hola", "language": "fi"}, "'fi'.*valid are es, en"),
-        ({"text": "hola", "speaker": "ana"}, "'ana'.*valid are jf_alpha"),
+        ({"text": "hola", "speaker": "ana"}, "'ana'.*valid is 'jf_alpha'"),
         ({"text": "hola", "speaker": {"ana": 1.0}}, "'ana'"),
         ({"text": "hola", "speaker": {"jm_kumo": 0.0}}, "not all 0"),
         ({"text": "hola", "speed": 9}, "0.5 to 2.0"),

@@ -48,8 +48,8 @@ def vocoder(xtts, request):
 
 
 def voice_of(xtts, name):
-    voice = xtts._speakers[name]
-    return voice["gpt_cond_latent"], voice["speaker_embedding"]
+    tensors = xtts.resolve_voice(speaker=name).tensors
+    return tensors["gpt_cond_latent"], tensors["speaker_embedding"]
 
 
 def tokens_of(xtts, text):
