@@ -57,7 +57,9 @@ def _update_json(file: Path, **entries) -> None:
     """Set entries of a JSON object in a file; None removes one."""
     settings = {**json.loads(file.read_text(encoding="utf-8")), **entries}
     settings = {key: value for key, value in settings.items() if key not in entries or value is not None}
-    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    is_sorted = file.name == "config.json"  # as transformers writes it; of a tokenizer's it keeps the order
+    text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=is_sorted)
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 def upload_repo(pipe, folder: Path, repo_id: str, private, revision, token, tags, **commit) -> CommitInfo:
