@@ -102,7 +102,7 @@ def test_the_sdist_holds_what_its_tests_need(unpacked):
 
 
 def test_the_tests_of_the_sdist_pass(unpacked):
-    files = ["tests/pipeline/test_phrases.py", "tests/pipeline/test_sentences.py", "tests/test_readme.py"]
+    files = ["tests/pipeline/test_phrases.py", "tests/pipeline/test_sentences.py", "tests/test_borders.py"]
     where = "import hfpipe; print(hfpipe.__file__)"
     assert Path(run([sys.executable, "-c", where], unpacked).strip()).is_relative_to(unpacked)
     run([sys.executable, "-m", "pytest", "-q", "-m", "not offline", *files], unpacked)
@@ -111,7 +111,7 @@ def test_the_tests_of_the_sdist_pass(unpacked):
 
 @pytest.mark.parametrize("package, extra, code", [
     ("openai", "remote", "hfpipe.RemoteLLM('http://127.0.0.1:1/v1', 'model')"),
-    ("resemblyzer", "offline", "from hfpipe.pipeline.audio_speaker import similarity; similarity(VOICE, VOICE)"),
+    ("resemblyzer", "lab", "from hfpipe.pipeline.audio_speaker import similarity; similarity(VOICE, VOICE)"),
     pytest.param("onnxruntime", "offline", "hfpipe.load(hfpipe.offline_repo())", marks=pytest.mark.offline),
     ("TTS", "xtts", "hfpipe.load_tts(XTTS)"),
     ("jiwer", "finetune", "import finetune; finetune.evaluate_whisper"),
