@@ -59,8 +59,9 @@ class PromptCache:
             self._kept.append(sequence)
             cache = copy.copy(sequence.cache)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
-        if longest < cache.get_seq_length():
-            cache.crop(longest)
+        surplus = cache.get_seq_length() - longest
+        if surplus:
+            cache.crop(-surplus)
         return cache
 
     def keep(self, sequence: Sequence) -> None:

@@ -245,6 +245,11 @@ def test_the_instruction_and_a_conversation_are_read_once(tiny_chat):
     turns = [{"role": "user", "content": "¿Qué hora es?"}, {"role": "assistant", "content": answer.removesuffix("…")}]
     ask("¿Y?", turns)
     assert read[0] <= len(f"{answer}\n<user>¿Y?\n<assistant>".encode())
+    edited = [turns[0], {"role": "assistant", "content": "Otra cosa."}]  # as an interrupted answer is in the history
+    expected = LLM.from_pretrained(tiny_chat, precision="float32")("¿Y?", history=edited, max_new_tokens=4)
+    ask("¿Qué hora es?")
+    assert ask("¿Y?", edited) == expected
+    assert read[0] <= len("<assistant>Otra cosa.\n<user>¿Y?\n<assistant>".encode())
 
 
 def test_only_models_that_keep_all_tokens_reuse_them(tiny_chat):
