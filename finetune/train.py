@@ -11,12 +11,13 @@ from accelerate import PartialState
 from huggingface_hub import HfApi
 from transformers import set_seed
 
+from hfpipe.pipeline.asr_checkpoint import check_language
 from hfpipe.pipeline.files import write_text
 
 from .card import describe_base, write_card
 from .checkpoints import CheckpointCallback, EarlyStopping, last_complete_checkpoint
 from .collate import Collator, StreamedTrainingDataset, TrainingDataset, schedule_samples
-from .evaluate import check_language, evaluate_rows, transcribe_rows
+from .evaluate import evaluate_rows, transcribe_rows
 from .export import export_ct2
 from .features import FeatureShards
 from .lora import add_lora, scale_lora

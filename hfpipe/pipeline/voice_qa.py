@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import CommitInfo
 from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 
+from .asr_checkpoint import complete_whisper
 from .asr_whisper import prepare_whisper
 from .audio import Recording, load_recording, undecoded
 from .engine import Engine
@@ -113,6 +114,7 @@ class VoiceQAPipeline(Pipeline):
         if whisper.find("config.json"):
             check_weights(self.model, *whisper, self.token)
         self.sources = {"whisper": whisper}
+        complete_whisper(self.model, self.tokenizer)
 
         dtype = dtype if isinstance(dtype, torch.dtype) else None
         prepare_whisper(self.model, precision, dtype)
