@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from hfpipe.pipeline.asr_checkpoint import check_language
 
-from .check import Report, check_rows, drop_contradicted
+from .check import Report, check_rows, count_shared_rows, drop_contradicted
 from .collate import encode_labels
 from .data import Row, is_table, load, read_rows, stream_rows
 from .normalize import normalizer
@@ -103,6 +103,8 @@ def check_table(
             transcripts = transcribe_rows(whisper, processor, report.kept, language)
             report = drop_contradicted(report, transcripts, normalizer(language))
         reports.append(report)
+    if test:
+        reports[1].shared = count_shared_rows(reports[0].kept, reports[1].kept)
     return reports
 
 

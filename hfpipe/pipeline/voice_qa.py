@@ -114,7 +114,8 @@ class VoiceQAPipeline(Pipeline):
         if whisper.find("config.json"):
             check_weights(self.model, *whisper, self.token)
         self.sources = {"whisper": whisper}
-        complete_whisper(self.model, self.tokenizer)
+        if self.tokenizer is not None:
+            complete_whisper(self.model, self.tokenizer)
 
         dtype = dtype if isinstance(dtype, torch.dtype) else None
         prepare_whisper(self.model, precision, dtype)

@@ -269,9 +269,12 @@ def test_an_english_only_whisper_refuses_spanish(copied, tmp_path):
         hfpipe.load_asr(folder, language="es")
     with pytest.raises(ValueError, match="hears English alone, not 'es'"):
         evaluate_whisper(folder, table, "es")
-    for command in (["transcribe", str(EXAMPLES / "pregunta.wav"), "--model", str(folder), "--out", str(tmp_path)],
-                    ["finetune", "evaluate", str(folder), str(table)],
-                    ["finetune", "whisper", str(table), "--model", str(folder), "--out", str(tmp_path / "o")]):  # fmt: skip
+    commands = (
+        ["transcribe", str(EXAMPLES / "pregunta.wav"), "--model", str(folder), "--out", str(tmp_path)],
+        ["finetune", "evaluate", str(folder), str(table)],
+        ["finetune", "whisper", str(table), "--model", str(folder), "--out", str(tmp_path / "o")],
+    )
+    for command in commands:
         done = runner.invoke(app, command)
         assert done.exit_code == 1 and "hears English alone, not 'es'" in done.stderr, done.output
     assert not list(tmp_path.glob("*.txt"))
