@@ -69,8 +69,8 @@ class _Index:
             candidates = self.stems.get(_spelling(parts[-1]), [])
         if not candidates:
             return Found(path)
-        ranked = sorted(candidates, key=lambda file: self._likeness(file, parts), reverse=True)
-        best = [file for file in ranked if self._likeness(file, parts) == self._likeness(ranked[0], parts)]
+        likeness = [self._likeness(file, parts) for file in candidates]
+        best = [file for file, like in zip(candidates, likeness, strict=True) if like == max(likeness)]
         if len(best) > 1:
             return Found(path, problem="there are " + " and ".join("/".join(file) for file in best[:3]))
         common = _common_end(best[0][:-1], parts[:-1])

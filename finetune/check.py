@@ -2,10 +2,12 @@
 
 import dataclasses
 import hashlib
+import itertools
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -95,7 +97,7 @@ class Report:
         for row in self.kept:
             speakers[row.speaker or "unknown"] += row.seconds / 3600
         return {
-            "source": self.source,
+            "source": os.path.basename(self.source) if os.path.isabs(self.source) else self.source,
             "rows": self.rows,
             "kept": len(self.kept),
             "dropped": dict(self.dropped),
@@ -197,6 +199,15 @@ def check_row(
             add("clipped", f"{clipped:.1%}")
     digest = hashlib.sha256(np.round(samples * 32767).astype("<i2").tobytes()).hexdigest()
     return dataclasses.replace(row, seconds=seconds, digest=digest), problems
+
+
+def check_stream(
+    rows: Iterator[Row], count_tokens: Callable[[str], int], ahead: int = 16
+) -> Iterator[tuple[Row, list[Problem]]]:
+    """Yield what `check_row` returns for each row of a stream, in order; `ahead` rows are read and checked at once."""
+    with ThreadPoolExecutor(4) as threads:
+        while chunk := list(itertools.islice(rows, ahead)):
+            yield from threads.map(lambda row: check_row(row, count_tokens), chunk)
 
 
 def find_leaks(train: Iterable[Row], test: Iterable[Row]) -> list[tuple[Row, Row]]:
@@ -310,15 +321,15 @@ def _read_audio(row: Row, add: Callable[..., None]) -> np.ndarray | None:
     if isinstance(row.audio, str) and not row.audio.startswith(("http://", "https://")):
         path = Path(row.audio)
         if path.is_dir():
-            return add("not a file", row.audio)
+            return add("not a file")
         if not path.exists():
-            return add("missing file", row.audio)
+            return add("missing file")
         if path.stat().st_size == 0:
             return add("empty file")
     try:
         samples, rate = load_audio(row.audio)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        return add("unreadable", str(error))
+        return add("unreadable", str(error).replace(str(row.audio), row.name))
     if rate < SAMPLING_RATE:
         add("low rate", f"{rate} Hz")
     return resample(samples, rate, SAMPLING_RATE)

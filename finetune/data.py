@@ -10,7 +10,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -23,9 +23,9 @@ DELIMITERS = ",;|\t"
 AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "filename", "audio_path", "wav", "archivo", "ruta")
 SENTENCE_COLUMNS = (  # of equally good ones, the first is taken
     "sentence", "raw_transcription", "raw_transcript", "raw_text", "raw_sentence", "original_text",
-    "original_sentence", "orthographic_transcription", "text", "transcription", "transcript", "transcripcion_original", "texto_original",
-    "texto", "frase", "transcripcion", "transcripción", "normalized_text", "normalized_transcription",
-    "normalized_sentence",
+    "original_sentence", "orthographic_transcription", "text", "transcription", "transcript",
+    "transcripcion_original", "texto_original", "texto", "frase", "transcripcion", "transcripción", "normalized_text",
+    "normalized_transcription", "normalized_sentence",
 )  # fmt: skip
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id", "hablante", "locutor", "locutora", "voz")
 MISSING = {"nan", "none", "<na>", "null", "nat", "n/a", "#n/a"}  # how pandas and spreadsheets write an empty cell
@@ -52,7 +52,9 @@ class Row:
     @property
     def name(self) -> str:
         """Return the audio's name for reports, as written in the table: reports are shared, absolute paths aren't."""
-        return self.written or (Path(self.audio).name if isinstance(self.audio, str) else f"row {self.line}")
+        if not self.written:
+            return Path(self.audio).name if isinstance(self.audio, str) else f"row {self.line}"
+        return PureWindowsPath(self.written).name if PureWindowsPath(self.written).root else self.written
 
     @property
     def speaker(self) -> str | None:
@@ -158,12 +160,17 @@ def load(row: Row) -> np.ndarray:
     return load_audio(row.audio, SAMPLING_RATE)[0]
 
 
-def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+def split(
+    rows: list[Row], share: float, seed: int, otherwise: str = "a separate test set"
+) -> tuple[list[Row], list[Row]]:
     """Split rows in two, the second part with about `share` of them, so that no group of rows is in both.
 
     The groups are the speakers if there are at least two, and each row that names none is a group of its own;
     otherwise rows with the same text. The result depends on the rows, the share and the seed alone, and keeps the
     order of the rows.
+
+    Args:
+        otherwise: what to give instead of more rows, for the message.
 
     Raises:
         ValueError: there are fewer than two groups.
@@ -175,10 +182,8 @@ def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row
         groups = [(content(row.sentence), 0) for row in rows]
     order = sorted(set(groups))
     if len(order) < 2:
-        raise ValueError(
-            f"{len(rows)} rows that all {'have one speaker' if by_speaker else 'say the same'} can't be split into "
-            "two parts. Give more rows, or a separate test set."
-        )
+        what = "one row" if len(rows) == 1 else f"{len(rows)} rows that all say the same"
+        raise ValueError(f"{what} can't be split into two parts. Give more rows, or {otherwise}.")
     random.Random(seed).shuffle(order)
     sizes = Counter(groups)
     wanted, held, chosen = max(1, round(share * len(rows))), 0, set()
