@@ -131,7 +131,7 @@ def _streamed(options: Options, processor, test, other, long, reports, say) -> S
                 yield row
 
     rows_to_see = options.max_steps * options.batch_size * options.accumulate
-    held = round(options.validation_share * min(MAX_STREAMED, rows_to_see))
+    held = math.ceil(options.validation_share * min(MAX_STREAMED, rows_to_see))
     splits.validation = [row for _, row in zip(range(held), usable(), strict=False)]
     known = {row.line for row in splits.validation}
 

@@ -143,8 +143,9 @@ def save(model, processor, options: Options) -> None:
     if options.method == "lora":
         scale_lora(model)
         base = public_name(options.model)  # peft would write the path of this machine
-        model.peft_config[model.active_adapter].base_model_name_or_path = model.config._name_or_path = base
-        model.save_pretrained(partial / "adapter")
+        model.peft_config[model.active_adapter].base_model_name_or_path = base
+        model.get_base_model().name_or_path = model.config._name_or_path = base
+        model.save_pretrained(partial / "adapter", save_embedding_layers=False)  # else peft asks the Hub for the base
         model = model.merge_and_unload()
     for name in ("voice_qa", "custom_pipelines"):  # of a voice-qa repo's config; its other models aren't here
         vars(model.config).pop(name, None)
