@@ -45,7 +45,7 @@ def refuse_other_models(name: str, revision: str | None = None) -> None:
     if path.is_file():
         raise ValueError(_explain_file(path))
     if path.is_dir():
-        config = path / "config.json"
+        config = str(path / "config.json")
         _refuse_other_folders(path)
     else:
         check_reachable(name, revision, "model")
@@ -185,12 +185,11 @@ def _explain_file(path: Path) -> str:
     """Return what a file is that was given as a model, and what to give."""
     with path.open("rb") as file:
         magic = file.read(4)
+    what = next((what for pattern, what in FOREIGN.items() if path.match(pattern)), None)
     if magic == b"GGUF":
         what = FOREIGN["*.gguf"]
     elif magic in (b"lmgg", b"fmgg", b"tjgg"):  # 'ggml', 'ggmf' and 'ggjt' as little-endian numbers
         what = FOREIGN["ggml*.bin"]
-    else:
-        what = next((what for pattern, what in FOREIGN.items() if path.match(pattern)), None)
     if what:
         return f"model={str(path)!r} is {what}. {_convert(path)}"
     if (path.parent / "config.json").is_file():
