@@ -12,7 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import jiwer
+try:
+    import jiwer
+except ImportError as error:
+    raise ImportError("jiwer isn't installed: pip install 'hfpipe[finetune]'") from error
 import numpy as np
 
 from hfpipe.pipeline.asr_whisper import FULL_WINDOW

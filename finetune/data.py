@@ -16,7 +16,7 @@ import numpy as np
 
 from hfpipe.pipeline.audio import SAMPLING_RATE, load_audio
 
-from .audio_files import AUDIO_FILE, Found, find_files
+from .audio_files import AUDIO_FILE, FILE_URL, Found, find_files
 from .encodings import decode
 
 DELIMITERS = ",;|\t"
@@ -54,7 +54,8 @@ class Row:
         """Return the audio's name for reports, as written in the table: reports are shared, absolute paths aren't."""
         if not self.written:
             return Path(self.audio).name if isinstance(self.audio, str) else f"row {self.line}"
-        return PureWindowsPath(self.written).name if PureWindowsPath(self.written).root else self.written
+        is_absolute = PureWindowsPath(self.written).root or FILE_URL.match(self.written)
+        return PureWindowsPath(self.written).name if is_absolute else self.written
 
     @property
     def speaker(self) -> str | None:

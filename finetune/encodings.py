@@ -7,6 +7,7 @@ ENCODINGS = {  # single-byte encodings that programs write Spanish in: name for 
     "cp850": "cp850 (MS-DOS)",
     "mac_roman": "Mac Roman",
 }
+SAMPLE = 10_000  # lines by which the encoding is chosen
 LOWER, UPPER = "áéíóúüñ", "ÁÉÍÓÚÜÑ"
 OTHER_LETTERS = "àèìòùâêîôûäëïöçãõåæøœßÀÈÌÒÙÂÊÎÔÛÄËÏÖÇÃÕÅÆØŒ"  # of the neighboring languages
 MARKS = "“”‘’«»–—…€ºª°\u00a0"
@@ -30,7 +31,7 @@ def decode(data: bytes) -> tuple[str, str]:
         pass
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     invalid = [i for i, line in enumerate(lines) if not _is_utf8(line)]
-    sample = b"\n".join(lines[i] for i in invalid)
+    sample = b"\n".join(lines[i] for i in invalid[:SAMPLE])
     best = max(ENCODINGS, key=lambda encoding: plausibility(sample.decode(encoding, errors="replace")))
     wrong = set(invalid)
     text = "\n".join(line.decode(best if i in wrong else "utf-8", errors="replace") for i, line in enumerate(lines))

@@ -251,6 +251,18 @@ def test_common_voice_is_read_as_it_is_unpacked(tmp_path):
     assert row.notes == ("audio found in clips/",)
 
 
+@pytest.mark.parametrize("written, name", [
+    ("clips/a.wav", "clips/a.wav"),
+    ("clips\\a.wav", "clips\\a.wav"),
+    ("/home/ana/a.wav", "a.wav"),
+    ("C:\\Users\\ana\\a.wav", "a.wav"),
+    ("file:///home/ana/a.wav", "a.wav"),
+    ("https://example.org/a.wav", "https://example.org/a.wav"),
+])  # fmt: skip
+def test_reports_name_no_absolute_path(written, name):
+    assert Row("/x/a.wav", "hola", 1, written=written).name == name
+
+
 @pytest.mark.parametrize("columns, values, chosen", [
     (["transcription", "raw_transcription"], ["hola amigo", "¡Hola, amigo!"], "raw_transcription"),
     (["raw_text", "normalized_text"], ["Hola, amigo.", "hola amigo"], "raw_text"),
