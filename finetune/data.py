@@ -84,7 +84,7 @@ def read_rows(source: str | os.PathLike) -> list[Row]:
     text, decoded = _decode(path)
     delimiter, table = _parse(text, path)
     lines, cells, requoted = zip(*table, strict=True)
-    header = [_composed(cell).strip().lower() for cell in cells[0]]
+    header = [_composed(cell).strip(' "\t').lower() for cell in cells[0]]
     if not any(AUDIO_FILE.search(cell) for cell in cells[0]) and set(header) & {*AUDIO_COLUMNS, *SENTENCE_COLUMNS}:
         lines, cells, requoted = lines[1:], cells[1:], requoted[1:]
     elif len(header) >= 2:
@@ -96,7 +96,7 @@ def read_rows(source: str | os.PathLike) -> list[Row]:
     others = [i for i in range(len(header)) if i not in (audio, sentence)]
     padded = [[*(cell.strip() for cell in row), *[""] * (len(header) - len(row))] for row in cells]
     for row in padded:
-        row[audio] = _present(row[audio])
+        row[audio] = _present(row[audio].strip('"'))  # a lost quote
     files = find_files((row[audio] for row in padded), path.parent)
     notes = tuple(filter(None, (decoded, chosen)))
     rows = []
@@ -241,7 +241,9 @@ def _read(text: str, delimiter: str) -> list[tuple[int, list[str], str]]:
         last, width = reader.line_num, len(rows[0][1]) if rows else 0
         alone = [_read_line(line, delimiter, width) for line in lines[first:last]] if last > first + 1 else []
         width = width or max(map(len, alone), default=0)
-        if any(_is_row(cells, 0 if has_names else width) for cells in alone[1:]):
+        hides_rows = any(_is_row(cells, 0 if has_names else width) for cells in alone[1:])
+        is_text = has_names and not _names_a_file(alone[1:]) and _is_well_formed(lines[first:last], delimiter)
+        if hides_rows and not is_text:
             note = f"lines {first + 1} to {last} were read one by one"
             read = [(first + 1 + i, cells, "" if i else note) for i, cells in enumerate(alone)]
         else:
@@ -249,6 +251,19 @@ def _read(text: str, delimiter: str) -> list[tuple[int, list[str], str]]:
         rows += [(line, cells, note) for line, cells, note in read if any(cell.strip() for cell in cells)]
         first = last
     return rows
+
+
+def _is_well_formed(lines: list[str], delimiter: str) -> bool:
+    """Return whether lines are a row whose quotes are all closed before a delimiter or the end, as they should be."""
+    try:
+        return len(list(csv.reader(lines, delimiter=delimiter, strict=True))) == 1
+    except csv.Error:
+        return False
+
+
+def _names_a_file(rows: list[list[str]]) -> bool:
+    """Return whether a cell is an audio file's name alone, rather than a text that ends with one."""
+    return any(AUDIO_FILE.search(cell) and " " not in cell.strip() for cells in rows for cell in cells)
 
 
 def _is_row(cells: list[str], width: int) -> bool:

@@ -145,6 +145,23 @@ def test_lost_quotes_do_not_unquote_cells_of_several_lines(tmp_path):
     assert sentences["4.wav"] == "Sin, nada" and len(rows) >= 6
 
 
+def test_a_text_of_several_lines_that_mentions_a_file_is_kept(tmp_path):
+    (tmp_path / "t.csv").write_text('audio,sentence\na.wav,"Uno,\n\nescucha b.wav, dijo"\nc.wav,"Dos, x"\n')
+    assert [row.sentence for row in read_rows(tmp_path / "t.csv")] == ["Uno,\n\nescucha b.wav, dijo", "Dos, x"]
+
+
+@pytest.mark.parametrize("text", [
+    'audio,sentence\n"a.wav,Uno\nb.wav,"Dos, dos"\nc.wav,Tres\n',
+    '"audio,sentence\na.wav,Uno\nb.wav,"Dos, dos"\nc.wav,Tres\n',
+    'audio,sentence\r\na.wav,Uno\r\n"b.wav,Dos\r\nc.wav,Tres\r\n',
+])  # fmt: skip
+def test_a_lost_quote_of_a_name_or_a_column_is_harmless(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text, newline="")
+    rows = read_rows(tmp_path / "t.csv")
+    assert [row.written for row in rows] == ["a.wav", "b.wav", "c.wav"]
+    assert [row.sentence.strip('"') for row in rows] in (["Uno", "Dos, dos", "Tres"], ["Uno", "Dos", "Tres"])
+
+
 def test_a_lost_quote_before_the_end_of_a_large_table_is_quick(tmp_path):
     with (tmp_path / "t.csv").open("w") as file:
         file.write('audio,sentence\na.wav,"Sin cierre\n')
