@@ -55,7 +55,7 @@ def check(
     drop_contradicted: Annotated[bool, typer.Option(help=HELP["drop_contradicted"])] = False,
     out: Annotated[Path | None, typer.Option(help="File for the report: .md or .json.")] = None,
 ) -> None:
-    """Check every row before training, and list those that can't be used."""
+    """Check every row before training, list those that can't be used, and count what the sets share."""
     with plain_errors(NOTES_FROM):
         if out and out.suffix not in (".md", ".json"):
             raise ValueError(f"--out is {str(out)!r}; valid is a file that ends in .md or .json.")
@@ -187,6 +187,10 @@ def _show_training(report: dict, out: Path) -> None:
     for name, gain in report["gain"].items():
         if name != "test":
             console.print(f"{name}: {-gain['points']:+.1f} points of word error rate", highlight=False)
+    from .check import explain_shared
+
+    for name, shared in report["shared"].items():
+        console.print(f"{name}: {explain_shared(shared)}", highlight=False)
     console.print(f"Written: {escape(str(out))} (report.md, README.md, data.md)", highlight=False)
 
 
@@ -217,6 +221,8 @@ def _show_worst(found: dict) -> None:
         name = Path(str(worst["audio"])).name
         table.add_row(escape(name), escape(worst["sentence"]), escape(worst["heard"]), str(worst["errors"]))
     console.print(table)
+    for note, count in found["data"]["notes"].items():
+        console.print(escape(f"{note[0].upper()}{note[1:]} ({count} rows)."), highlight=False)
     dropped = found["data"]["dropped"]
     if dropped:
         console.print("Dropped: " + ", ".join(f"{count} {kind}" for kind, count in dropped.items()), highlight=False)

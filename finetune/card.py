@@ -1,5 +1,7 @@
 """Write the model card of a fine-tuned Whisper, with its error rates where the Hub shows them."""
 
+import os
+import re
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -8,8 +10,10 @@ from huggingface_hub.utils import validate_repo_id
 
 from hfpipe.pipeline.files import write_text
 
+from .check import explain_shared
 from .data import is_table
 from .report import verdict
+from .whisper import locate
 
 OPENAI = ("openai/whisper-", "apache-2.0")  # prefix of the Hub ids of OpenAI's Whispers, and their license
 TASK = "automatic-speech-recognition"
@@ -20,6 +24,8 @@ BODY = """
 {model} fine-tuned for `{language}` with hfpipe's `finetune`: method {method}, {rows} rows, {hours:.2f} hours.
 
 {verdict}
+
+{shared}
 
 {limits}
 
@@ -58,6 +64,21 @@ def describe_base(model: str) -> dict:
         return {"base_model": name, "license": ModelCard.load(name).data.license}
     except (OSError, ValueError):  # the Hub's errors are OSErrors
         return {"base_model": name, "license": None}
+
+
+def public_name(model: str) -> str:
+    """Return a model's name as others know it: its Hub id where it is known, else the name of its folder."""
+    located = locate(model).partition("@")[0]
+    if not Path(located).exists():
+        return located
+    in_cache = re.search(
+        r"models--([^/\\]+)--([^/\\]+)[/\\]snapshots[/\\]", os.path.join(os.path.abspath(located), "")
+    )
+    if in_cache:
+        return f"{in_cache[1]}/{in_cache[2]}"
+    if model == "offline":
+        return describe_base(located)["base_model"] or Path(located).name
+    return Path(located).absolute().name
 
 
 def make_card(report: dict, name: str) -> ModelCard:
@@ -100,6 +121,7 @@ def make_card(report: dict, name: str) -> ModelCard:
         rows=report["rows"]["train"] or used["rows"],
         hours=used["hours"],
         verdict=verdict(report),
+        shared="\n".join(f"The {name}: {explain_shared(shared)}" for name, shared in report["shared"].items()),
         limits=_limits(report),
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")

@@ -2,15 +2,20 @@
 
 import dataclasses
 import hashlib
+import itertools
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import jiwer
+try:
+    import jiwer
+except ImportError as error:
+    raise ImportError("jiwer isn't installed: pip install 'hfpipe[finetune]'") from error
 import numpy as np
 
 from hfpipe.pipeline.asr_whisper import FULL_WINDOW
@@ -28,7 +33,7 @@ MAX_WER = 0.8  # word error rate of the base model's transcript above which a ro
 
 DROPPED = {  # kind of problem: explanation for the report
     "no audio given": "the audio cell is empty",
-    "no text": "the sentence cell is empty",
+    "no text": "the sentence cell is empty, or says nan, None …, as pandas writes a missing value",
     "no words": "the sentence has no letters or digits",
     "wrong cells": "the row has more or fewer cells than the table: quote sentences that contain the delimiter",
     "missing file": "the file doesn't exist",
@@ -51,6 +56,8 @@ NOTED = {
     "clipped": f"over {CLIPPED_SHARE:.1%} of the samples at full scale",
     "annotation": "brackets or tags in the text, which Whisper will learn to write",
     "odd characters": "letters that aren't Latin, or emoji",
+    "unpaired quote": "a quote without its pair hid the lines after it, which were read one by one",
+    "decomposed letters": "letters and accents apart (NFD), as macOS writes them: composed (NFC) for the training",
     "low rate": f"sampled below {SAMPLING_RATE // 1000} kHz, as on the telephone",
 }
 BROKEN = re.compile("[\ufffd\x00-\x08\x0b-\x1f\x7f-\x9f]|Ã[\x80-\xbf©±³¡­º¼]|Â[¿¡ºª]|â€")
@@ -73,6 +80,8 @@ class Report:
     rows: int
     kept: list[Row]
     problems: list[Problem]
+    notes: Counter = dataclasses.field(default_factory=Counter)  # how it was read: rows by note
+    shared: dict = dataclasses.field(default_factory=dict)  # what a test set shares with the training set
 
     @property
     def dropped(self) -> Counter:
@@ -91,11 +100,13 @@ class Report:
         for row in self.kept:
             speakers[row.speaker or "unknown"] += row.seconds / 3600
         return {
-            "source": self.source,
+            "source": os.path.basename(self.source) if os.path.isabs(self.source) else self.source,
             "rows": self.rows,
             "kept": len(self.kept),
             "dropped": dict(self.dropped),
             "noted": dict(self.noted),
+            "notes": dict(self.notes),
+            "shared": self.shared,
             "hours": round(float(seconds.sum()) / 3600, 4),
             "seconds": {
                 name: round(float(np.percentile(seconds, share)), 2)
@@ -113,6 +124,9 @@ class Report:
             "",
             f"{facts['hours']:.2f} h; seconds per row: " + ", ".join(f"{k} {v}" for k, v in facts["seconds"].items()),
         ]
+        lines += [f"\n{note[0].upper()}{note[1:]} ({count} rows)." for note, count in self.notes.items()]
+        if self.shared:
+            lines += ["", f"**{explain_shared(self.shared)}**"]
         for title, counts, meanings in (("Dropped", self.dropped, DROPPED), ("Noted, but kept", self.noted, NOTED)):
             if counts:
                 rows = [(kind, count, meanings[kind]) for kind, count in counts.most_common()]
@@ -154,14 +168,15 @@ def check_rows(
     problems = [problem for _, found in checked for problem in found]
     usable = [row for row, found in checked if not any(problem.kind in DROPPED for problem in found)]
     kept, repeated = _drop_repeated(usable)
-    return Report(source, len(rows), kept, sorted(problems + repeated))
+    notes = Counter(note for row in rows for note in row.notes)
+    return Report(source, len(rows), kept, sorted(problems + repeated), notes)
 
 
 def check_row(
     row: Row, count_tokens: Callable[[str], int], max_seconds: float = FULL_WINDOW
 ) -> tuple[Row, list[Problem]]:
     """Check one row; return it with its duration and digest, and all of its problems."""
-    problems = []
+    problems = [Problem(row.line, row.name, kind, detail) for kind, detail in row.found]
 
     def add(kind: str, detail: str = "") -> None:
         problems.append(Problem(row.line, row.name, kind, detail))
@@ -189,10 +204,56 @@ def check_row(
     return dataclasses.replace(row, seconds=seconds, digest=digest), problems
 
 
+def check_stream(
+    rows: Iterator[Row], count_tokens: Callable[[str], int], ahead: int = 16
+) -> Iterator[tuple[Row, list[Problem]]]:
+    """Yield what `check_row` returns for each row of a stream, in order; `ahead` rows are read and checked at once."""
+    with ThreadPoolExecutor(4) as threads:
+        while chunk := list(itertools.islice(rows, ahead)):
+            yield from threads.map(lambda row: check_row(row, count_tokens), chunk)
+
+
 def find_leaks(train: Iterable[Row], test: Iterable[Row]) -> list[tuple[Row, Row]]:
     """Return the pairs of training and test rows whose audio is identical, wherever the files are."""
     known = {row.digest: row for row in train if row.digest}
     return [(known[row.digest], row) for row in test if row.digest in known]
+
+
+def count_shared(texts: Collection[str], speakers: Collection[str], rows: list[Row]) -> dict:
+    """Count what held-out rows share with the training set, which makes their error rate lower than that of new ones.
+
+    Args:
+        texts: the training set's sentences, as `content` reduces them.
+        speakers: the training set's speakers.
+        rows: of the test or the validation.
+
+    Returns:
+        `rows`; `sentences`, the number of these rows whose text is in the training set; `speakers`, the number of
+        speakers that the rows name, and `speakers_in_both`; all 0 if nothing can be compared.
+    """
+    named = {row.speaker for row in rows if row.speaker}
+    return {
+        "rows": len(rows),
+        "sentences": sum(content(row.sentence) in texts for row in rows),
+        "speakers": len(named),
+        "speakers_in_both": len(named & set(speakers)),
+    }
+
+
+def count_shared_rows(train: list[Row], rows: list[Row]) -> dict:
+    """Return `count_shared` of held-out rows with these training rows."""
+    return count_shared({content(row.sentence) for row in train}, {row.speaker for row in train if row.speaker}, rows)
+
+
+def explain_shared(shared: dict) -> str:
+    """Return one sentence on what `count_shared` found."""
+    speakers = f"{shared['speakers_in_both']} of {shared['speakers']} speakers are in both"
+    if not shared["speakers"]:
+        speakers = "no column names the speakers"
+    return (
+        f"Shared with the training set: the sentences of {shared['sentences']} of {shared['rows']} rows are also "
+        f"there, and {speakers}."
+    )
 
 
 def refuse_leaks(train: Report, test: Report) -> None:
@@ -227,7 +288,7 @@ def drop_contradicted(report: Report, transcripts: list[str], normalize: Callabl
             problems.append(Problem(row.line, row.name, "contradicted", detail))
         else:
             kept.append(row)
-    return Report(report.source, report.rows, kept, sorted(report.problems + problems))
+    return dataclasses.replace(report, kept=kept, problems=sorted(report.problems + problems))
 
 
 def _check_text(row: Row, count_tokens: Callable[[str], int], add: Callable[..., None]) -> None:
@@ -235,7 +296,7 @@ def _check_text(row: Row, count_tokens: Callable[[str], int], add: Callable[...,
         add("wrong cells", f"{abs(row.cells)} too {'many' if row.cells > 0 else 'few'}")
     text = row.sentence
     if not text:
-        if not row.cells < 0:
+        if not row.cells < 0 and not row.found:
             add("no text")
         return
     if BROKEN.search(text):
@@ -258,13 +319,15 @@ def _read_audio(row: Row, add: Callable[..., None]) -> np.ndarray | None:
     if not row.audio:
         add("no audio given")
         return None
+    if any(kind == "missing file" for kind, _ in row.found):
+        return None
     if isinstance(row.audio, str) and not row.audio.startswith(("http://", "https://")):
         path = Path(row.audio)
         if path.is_dir():
-            add("not a file", row.audio)
+            add("not a file")
             return None
         if not path.exists():
-            add("missing file", row.audio)
+            add("missing file")
             return None
         if path.stat().st_size == 0:
             add("empty file")
@@ -272,7 +335,7 @@ def _read_audio(row: Row, add: Callable[..., None]) -> np.ndarray | None:
     try:
         samples, rate = load_audio(row.audio)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        add("unreadable", str(error))
+        add("unreadable", str(error).replace(str(row.audio), row.name))
         return None
     if rate < SAMPLING_RATE:
         add("low rate", f"{rate} Hz")

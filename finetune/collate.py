@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import soxr
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 from transformers import WhisperConfig, WhisperProcessor
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
@@ -81,8 +81,11 @@ class TrainingDataset(Dataset):
         return [self.rows[j] for j in (sample.index, *sample.followers)], sample
 
 
-class StreamedTrainingDataset(IterableDataset):
+class StreamedTrainingDataset(Dataset):
     """Rows streamed from a dataset, scheduled within a buffer of `BUCKET` steps; items are as in `TrainingDataset`.
+
+    It is its own sampler: what it yields is the index of an item and the item at once. So the process that trains
+    reads the stream, in order and once, however many loader workers there are; they decode, augment and collate.
 
     Args:
         open_rows: returns an iterator over the usable rows; called again at its end.
@@ -95,6 +98,12 @@ class StreamedTrainingDataset(IterableDataset):
         self.rows_per_step = rows_per_step
         self.seed = seed
         self.full_windows = full_windows
+
+    def __getitem__(self, item: tuple[list[Row], Sample]) -> tuple[list[Row], Sample]:
+        return item
+
+    def __getstate__(self) -> dict:
+        return {}  # a worker that is started anew needs nothing of the stream
 
     def __iter__(self) -> Iterator[tuple[list[Row], Sample]]:
         rng, step, buffer = random.Random(self.seed), 0, []

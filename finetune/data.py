@@ -6,25 +6,32 @@ import io
 import os
 import random
 import re
+import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from hfpipe.pipeline.audio import SAMPLING_RATE, load_audio
 
+from .audio_files import AUDIO_FILE, FILE_URL, Found, find_files
+from .encodings import decode
+
 DELIMITERS = ",;|\t"
 AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "filename", "audio_path", "wav", "archivo", "ruta")
-SENTENCE_COLUMNS = (
-    "sentence", "text", "transcription", "transcript", "raw_transcription", "normalized_text", "texto", "frase",
-    "transcripcion", "transcripción",
+SENTENCE_COLUMNS = (  # of equally good ones, the first is taken
+    "sentence", "raw_transcription", "raw_transcript", "raw_text", "raw_sentence", "original_text",
+    "original_sentence", "orthographic_transcription", "text", "transcription", "transcript",
+    "transcripcion_original", "texto_original", "texto", "frase", "transcripcion", "transcripción", "normalized_text",
+    "normalized_transcription", "normalized_sentence",
 )  # fmt: skip
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id", "hablante", "locutor", "locutora", "voz")
-AUDIO_FILE = re.compile(r"\.(wav|flac|mp3|ogg|opus|oga|m4a|aac|webm|mp4|wma|aiff?|au|amr|3gp|sph|g722)\s*$", re.I)
-MAX_FIELD = 10_000_000  # characters per cell; the csv module's default is 131072
+MISSING = {"nan", "none", "<na>", "null", "nat", "n/a", "#n/a"}  # how pandas and spreadsheets write an empty cell
+SAMPLE = 100  # rows by which the text column is chosen
+STREAMED_SAMPLE = 8  # the same for a dataset, of which each row is downloaded
+MAX_FIELD = 2**31 - 1  # characters per cell; the csv module's default is 131072
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +44,18 @@ class Row:
     extra: dict[str, str] = dataclasses.field(default_factory=dict)
     written: str = ""  # the audio cell as written in the table
     cells: int = 0  # surplus (> 0) or missing (< 0) cells
+    found: tuple[tuple[str, str], ...] = ()  # problems noticed while reading: kind and detail
+    notes: tuple[str, ...] = ()  # how the row was read, in words that rows share
     seconds: float = 0.0  # duration, set by `check_row`
     digest: str = ""  # SHA-256 of the samples, set by `check_row`
 
     @property
     def name(self) -> str:
         """Return the audio's name for reports, as written in the table: reports are shared, absolute paths aren't."""
-        return self.written or (Path(self.audio).name if isinstance(self.audio, str) else f"row {self.line}")
+        if not self.written:
+            return Path(self.audio).name if isinstance(self.audio, str) else f"row {self.line}"
+        is_absolute = PureWindowsPath(self.written).root or FILE_URL.match(self.written)
+        return PureWindowsPath(self.written).name if is_absolute else self.written
 
     @property
     def speaker(self) -> str | None:
@@ -54,9 +66,10 @@ class Row:
 def read_rows(source: str | os.PathLike) -> list[Row]:
     """Read a table of two or more columns, with or without a header, into rows.
 
-    The delimiter may be `,`, `;`, `|` or a tab, and the encoding UTF-8, UTF-16 with a byte order mark, or
-    Windows-1252 (with a warning). Relative paths are resolved against the table's folder. Other columns than the audio
-    and the sentence are kept in `Row.extra`.
+    The delimiter may be `,`, `;`, `|` or a tab, and the encoding UTF-8, UTF-16, or (with a warning) Windows-1252,
+    cp850 or Mac Roman. Relative paths are resolved against the table's folder, and files that aren't there are looked
+    for below it, see `find_files`. Of several columns of text, the one with capitals and punctuation is taken. Text is
+    composed (NFC). Other columns than the audio and the sentence are kept in `Row.extra`.
 
     Raises:
         FileNotFoundError: the file doesn't exist.
@@ -68,26 +81,36 @@ def read_rows(source: str | os.PathLike) -> list[Row]:
             f"there is no table {path} (now in {Path.cwd()}). Give a CSV with the columns audio,sentence, or a "
             "dataset of the Hub as 'org/name:config:split'."
         )
-    text = _decode(path)
+    text, decoded = _decode(path)
     delimiter, table = _parse(text, path)
-    lines, cells = zip(*table, strict=True)
-    header = [cell.strip().lower() for cell in cells[0]]
+    lines, cells, requoted = zip(*table, strict=True)
+    header = [_composed(cell).strip(' "\t').lower() for cell in cells[0]]
     if not any(AUDIO_FILE.search(cell) for cell in cells[0]) and set(header) & {*AUDIO_COLUMNS, *SENTENCE_COLUMNS}:
-        lines, cells = lines[1:], cells[1:]
+        lines, cells, requoted = lines[1:], cells[1:], requoted[1:]
     elif len(header) >= 2:
         counts = [len(row) for row in cells]
         header = ["audio", "sentence", *(f"column{i}" for i in range(3, max(set(counts), key=counts.count) + 1))]
-    audio, sentence = (_column(header, names, path, delimiter) for names in (AUDIO_COLUMNS, SENTENCE_COLUMNS))
+    audio = _column(header, AUDIO_COLUMNS, path, delimiter)
+    sample = [dict(zip(header, row, strict=False)) for row in cells[:SAMPLE]]
+    sentence, chosen = _text_column(header, sample, path, delimiter)
+    others = [i for i in range(len(header)) if i not in (audio, sentence)]
+    padded = [[*(cell.strip() for cell in row), *[""] * (len(header) - len(row))] for row in cells]
+    for row in padded:
+        row[audio] = _present(row[audio].strip('"'))  # a lost quote
+    files = find_files((row[audio] for row in padded), path.parent)
+    notes = tuple(filter(None, (decoded, chosen)))
     rows = []
-    for line, row in zip(lines, cells, strict=True):
-        full = [*(cell.strip() for cell in row), *[""] * (len(header) - len(row))]
-        others = [i for i in range(len(header)) if i not in (audio, sentence)]
-        location = full[audio] and str(path.parent / full[audio])
-        if full[audio].startswith(("http://", "https://")):
-            location = full[audio]
-        extra = {header[i]: full[i] for i in others}
+    for line, row, full, quote in zip(lines, cells, padded, requoted, strict=True):
+        file = files.get(full[audio], Found(""))
+        text, found = _clean(full[sentence])
+        if file.problem:
+            found += (("missing file", file.problem),)
+        if quote:
+            found += (("unpaired quote", quote),)
+        place = (f"audio found in {file.place}",) if file.place else ()
+        extra = {header[i]: _present(_composed(full[i])) for i in others}
         surplus = len(row) - len(header)
-        rows.append(Row(location, full[sentence], line, extra, full[audio], surplus))
+        rows.append(Row(file.path, text, line, extra, full[audio], surplus, found, notes + place))
     if not rows:
         raise ValueError(f"{path} has a header and no rows; add one row for each audio file.")
     return rows
@@ -113,12 +136,18 @@ def stream_rows(source: str) -> Iterator[Row]:
             "'org/name:config:split' of a dataset that you may read."
         ) from error
     header = stream.column_names or list(next(iter(stream)))
-    audio, sentence = (header[_column(header, names, source)] for names in (AUDIO_COLUMNS, SENTENCE_COLUMNS))
+    audio = header[_column(header, AUDIO_COLUMNS, source)]
     stream = stream.cast_column(audio, Audio(decode=False))
+    candidates = [name for name in header if name.lower() in SENTENCE_COLUMNS]
+    sample = stream.select_columns(candidates).take(STREAMED_SAMPLE) if len(candidates) > 1 else []
+    sample = [{name.lower(): str(value or "") for name, value in row.items()} for row in sample]
+    index, chosen = _text_column([name.lower() for name in header], sample, source)
+    sentence, notes = header[index], (chosen,) if chosen else ()
     for i, row in enumerate(stream):
-        extra = {key: str(value) for key, value in row.items() if key not in (audio, sentence)}
+        extra = {key: _present(str(value)) for key, value in row.items() if key not in (audio, sentence)}
         content = row[audio].get("bytes") or row[audio].get("path") or ""
-        yield Row(content, str(row[sentence] or "").strip(), i, extra)
+        text, found = _clean(str(row[sentence] or "").strip())
+        yield Row(content, text, i, extra, found=found, notes=notes)
 
 
 def is_table(source: str | os.PathLike) -> bool:
@@ -132,24 +161,30 @@ def load(row: Row) -> np.ndarray:
     return load_audio(row.audio, SAMPLING_RATE)[0]
 
 
-def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+def split(
+    rows: list[Row], share: float, seed: int, otherwise: str = "a separate test set"
+) -> tuple[list[Row], list[Row]]:
     """Split rows in two, the second part with about `share` of them, so that no group of rows is in both.
 
-    The groups are the speakers if every row names one and there are at least two; otherwise rows with the same text.
-    The result depends on the rows, the share and the seed alone, and keeps the order of the rows.
+    The groups are the speakers if there are at least two, and each row that names none is a group of its own;
+    otherwise rows with the same text. The result depends on the rows, the share and the seed alone, and keeps the
+    order of the rows.
+
+    Args:
+        otherwise: what to give instead of more rows, for the message.
 
     Raises:
         ValueError: there are fewer than two groups.
     """
-    speakers = [row.speaker for row in rows if row.speaker]
-    by_speaker = len(speakers) == len(rows) and len(set(speakers)) > 1
-    groups = speakers if by_speaker else [content(row.sentence) for row in rows]
+    by_speaker = len({row.speaker for row in rows if row.speaker}) > 1
+    if by_speaker:
+        groups = [(row.speaker, 0) if row.speaker else ("", i) for i, row in enumerate(rows)]
+    else:
+        groups = [(content(row.sentence), 0) for row in rows]
     order = sorted(set(groups))
     if len(order) < 2:
-        raise ValueError(
-            f"{len(rows)} rows that all {'have one speaker' if by_speaker else 'say the same'} can't be split into "
-            "two parts. Give more rows, or a separate test set."
-        )
+        what = "one row" if len(rows) == 1 else f"{len(rows)} rows that all say the same"
+        raise ValueError(f"{what} can't be split into two parts. Give more rows, or {otherwise}.")
     random.Random(seed).shuffle(order)
     sizes = Counter(groups)
     wanted, held, chosen = max(1, round(share * len(rows))), 0, set()
@@ -168,49 +203,86 @@ def content(sentence: str) -> str:
     return re.sub(r"[\W_]+", " ", sentence.lower()).strip()
 
 
-def _decode(path: Path) -> str:
+def _decode(path: Path) -> tuple[str, str]:
+    """Return a table's text, and a note if it isn't UTF-8 or UTF-16, which is warned of as well."""
     data = path.read_bytes()
     if not data.strip():
         raise ValueError(f"{path} is empty; write one row for each audio file: audio,sentence.")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        warnings.warn(f"{path} isn't UTF-8: read as Windows-1252, as Excel writes it. Save it as UTF-8.", stacklevel=3)
-        return data.decode("cp1252", errors="replace")
+    text, note = decode(data)
+    if note:
+        warnings.warn(f"{path}: {note}. Save it as UTF-8.", stacklevel=3)
+    return text, note
 
 
-def _parse(text: str, path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
-    """Return the delimiter that yields the most rows with an audio file, and the (line number, cells) of each row."""
-    best = max(DELIMITERS, key=lambda delimiter: _fit(_read(text, delimiter)))
-    table = _read(text, best)
-    if any("\n" in cell for _, row in table for cell in row):  # an unpaired quote swallowed the lines after it
-        plain = _read(text, best, csv.QUOTE_NONE)
-        if _fit(plain)[0] > _fit(table)[0]:
-            table = plain
-    if _fit(table)[1] == 0:
+def _parse(text: str, path: Path) -> tuple[str, list[tuple[int, list[str], str]]]:
+    """Return the delimiter that yields the most rows with an audio file, and the rows as `_read` does."""
+    tables = {delimiter: _read(text, delimiter) for delimiter in DELIMITERS}
+    best = max(DELIMITERS, key=lambda delimiter: _fit(tables[delimiter]))
+    if _fit(tables[best])[1] == 0:
         raise ValueError(
             f"{path} is no table of two or more columns; its first line is {text.splitlines()[0][:80]!r}. "
             "Write audio,sentence: one row for each audio file, separated by , ; | or a tab."
         )
-    return best, table
+    return best, tables[best]
 
 
-def _read(text: str, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> list[tuple[int, list[str]]]:
+def _read(text: str, delimiter: str) -> list[tuple[int, list[str], str]]:
+    """Return the line number, the cells and a note on quotes of each row that isn't empty.
+
+    A quote without its pair makes the csv module take the lines after it for one cell. Such a row is read again, line
+    by line; a cell of several lines that are no rows of their own is kept.
+    """
     csv.field_size_limit(MAX_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
-    rows, line = [], 1
+    lines = io.StringIO(text, newline="").readlines()
+    has_names = any(_is_row(_read_line(line, delimiter), 0) for line in lines[:SAMPLE])
+    reader = csv.reader(lines, delimiter=delimiter)
+    rows, first = [], 0
     for row in reader:
-        if any(cell.strip() for cell in row):
-            rows.append((line, row))
-        line = reader.line_num + 1
+        last, width = reader.line_num, len(rows[0][1]) if rows else 0
+        alone = [_read_line(line, delimiter, width) for line in lines[first:last]] if last > first + 1 else []
+        width = width or max(map(len, alone), default=0)
+        hides_rows = any(_is_row(cells, 0 if has_names else width) for cells in alone[1:])
+        is_text = has_names and not _names_a_file(alone[1:]) and _is_well_formed(lines[first:last], delimiter)
+        if hides_rows and not is_text:
+            note = f"lines {first + 1} to {last} were read one by one"
+            read = [(first + 1 + i, cells, "" if i else note) for i, cells in enumerate(alone)]
+        else:
+            read = [(first + 1, row, "")]
+        rows += [(line, cells, note) for line, cells, note in read if any(cell.strip() for cell in cells)]
+        first = last
     return rows
 
 
-def _fit(table: list[tuple[int, list[str]]]) -> tuple[int, int]:
+def _is_well_formed(lines: list[str], delimiter: str) -> bool:
+    """Return whether lines are a row whose quotes are all closed before a delimiter or the end, as they should be."""
+    try:
+        return len(list(csv.reader(lines, delimiter=delimiter, strict=True))) == 1
+    except csv.Error:
+        return False
+
+
+def _names_a_file(rows: list[list[str]]) -> bool:
+    """Return whether a cell is an audio file's name alone, rather than a text that ends with one."""
+    return any(AUDIO_FILE.search(cell) and " " not in cell.strip() for cells in rows for cell in cells)
+
+
+def _is_row(cells: list[str], width: int) -> bool:
+    """Return whether cells are a row of the table: one names an audio file, or there are `width` if that isn't 0."""
+    if width:
+        return width > 1 and len(cells) == width
+    return len(cells) > 1 and any(AUDIO_FILE.search(cell) for cell in cells)
+
+
+def _read_line(line: str, delimiter: str, width: int = 0) -> list[str]:
+    """Read one line of a table, with a quote that isn't closed taken literally if that gives `width` cells."""
+    plain = next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE), [])
+    quoted = next(csv.reader([line], delimiter=delimiter), [])
+    return plain if len(plain) == (width or len(plain)) and line.count('"') % 2 else quoted
+
+
+def _fit(table: list[tuple[int, list[str], str]]) -> tuple[int, int]:
     """Return how many rows have an audio file and another cell, and how many have two or more cells."""
-    wide = [row for _, row in table if len(row) > 1]
+    wide = [row for _, row, _ in table if len(row) > 1]
     return sum(any(AUDIO_FILE.search(cell) for cell in row) for row in wide), len(wide)
 
 
@@ -222,3 +294,43 @@ def _column(header: list[str], names: tuple[str, ...], source, delimiter: str = 
         f"{source} has the columns {', '.join(header) or 'none'} (separated by {delimiter!r}); one must be called "
         f"{', '.join(names[:3])} …: rename it."
     )
+
+
+def _text_column(header: list[str], sample: Sequence[dict[str, str]], source, delimiter: str = ",") -> tuple[int, str]:
+    """Return the index of the text column, and a note if there was a choice.
+
+    Whisper writes capitals, punctuation and digits, so of several columns the one that most often has them is taken:
+    Common corpora have a normalized one beside it.
+
+    Args:
+        sample: the first rows, by column.
+    """
+    first = _column(header, SENTENCE_COLUMNS, source, delimiter)
+    names = [name for name in SENTENCE_COLUMNS if name in header]
+    if len(names) < 2:
+        return first, ""
+    best = max(names, key=lambda name: sum(_is_written(row.get(name, "")) for row in sample))
+    return header.index(best), f"the text is the column {best!r}, of {', '.join(names)}"
+
+
+def _is_written(text: str) -> bool:
+    """Return whether a text has capitals, punctuation or digits, as people write it."""
+    return text != text.upper() and (text != text.lower() or bool(re.search(r"[,.;:?!¿¡\d]", text)))
+
+
+def _clean(sentence: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Return a sentence with its letters composed, "" for a missing one, and what was noticed."""
+    if not _present(sentence):
+        return "", (("no text", f"{sentence!r}, as pandas writes a missing value"),) if sentence else ()
+    composed = _composed(sentence)
+    return composed, () if composed == sentence else (("decomposed letters", "NFD"),)
+
+
+def _composed(text: str) -> str:
+    """Compose letters and the accents after them (NFC), and leave all else as it is."""
+    return re.sub(r"[^\W\d_][\u0300-\u036f]+", lambda match: unicodedata.normalize("NFC", match[0]), text)
+
+
+def _present(cell: str) -> str:
+    """Return a cell, or "" if it is how a program writes a missing value."""
+    return "" if cell.strip().lower() in MISSING else cell

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .check import Report, check_rows, drop_contradicted
+from hfpipe.pipeline.asr_checkpoint import check_language
+
+from .check import Report, check_rows, count_shared_rows, drop_contradicted
 from .collate import encode_labels
 from .data import Row, is_table, load, read_rows, stream_rows
 from .normalize import normalizer
@@ -101,6 +103,8 @@ def check_table(
             transcripts = transcribe_rows(whisper, processor, report.kept, language)
             report = drop_contradicted(report, transcripts, normalizer(language))
         reports.append(report)
+    if test:
+        reports[1].shared = count_shared_rows(reports[0].kept, reports[1].kept)
     return reports
 
 
@@ -166,18 +170,6 @@ def check_whisper_rows(
 
     with tqdm(total=len(rows), desc="Checking", unit="row", leave=False) as bar:
         return check_rows(rows, source, count_tokens, bar.update, max_seconds)
-
-
-def check_language(whisper, language: str) -> None:
-    """Refuse a language that this Whisper has no token for.
-
-    Raises:
-        ValueError: the language is unknown; the message lists the known ones.
-    """
-    config = whisper.generation_config
-    known = sorted(token.strip("<|>") for token in config.lang_to_id) if config.is_multilingual else ["en"]
-    if language not in known:
-        raise ValueError(f"this Whisper doesn't know the language {language!r}; valid is one of {', '.join(known)}.")
 
 
 def explain_no_rows(report: Report) -> str:

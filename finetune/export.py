@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from hfpipe.pipeline.asr_checkpoint import refuse_other_models
 from hfpipe.pipeline.files import atomic_write
 
 FILES = ("tokenizer.json", "preprocessor_config.json")  # which faster-whisper reads besides the weights
@@ -19,8 +20,8 @@ def export_ct2(model: str | os.PathLike, folder: str | os.PathLike, quantization
         quantization: type of the weights, one of `QUANTIZATIONS`.
 
     Raises:
-        FileNotFoundError: there is no Whisper in `model`.
-        ValueError: `folder` holds something else, or the quantization isn't valid.
+        FileNotFoundError: there is no Whisper in `model`, or it lacks files.
+        ValueError: `model` isn't a Whisper, `folder` holds something else, or the quantization isn't valid.
         ImportError: ctranslate2 isn't installed.
     """
     try:
@@ -28,8 +29,9 @@ def export_ct2(model: str | os.PathLike, folder: str | os.PathLike, quantization
     except ImportError as error:
         raise ImportError("ctranslate2 isn't installed: pip install 'hfpipe[finetune]'") from error
     model, folder = Path(model), Path(folder)
-    if not (model / "config.json").is_file():
-        raise FileNotFoundError(f"there is no Whisper in {model}: no config.json. Give a folder that finetune wrote.")
+    if not model.exists():
+        raise FileNotFoundError(f"there is no Whisper in {model}: no such folder. Give a folder that finetune wrote.")
+    refuse_other_models(str(model))
     if quantization not in QUANTIZATIONS:
         raise ValueError(f"the weights' type is {quantization!r}; valid is {', '.join(QUANTIZATIONS)}.")
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.bin").exists():

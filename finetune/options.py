@@ -115,7 +115,7 @@ class Options:
 
 HELP = {field.name: field.metadata["help"] for field in dataclasses.fields(Options)}
 # The only options that may change when a training is resumed: they don't affect what was computed.
-CHANGEABLE = {"resume", "push_to_hub", "export", "log_to", "out"}
+CHANGEABLE = {"resume", "push_to_hub", "export", "log_to", "out", "checkpointing"}
 
 
 def flag(name: str) -> str:
@@ -150,6 +150,8 @@ def read_yaml(path: str | os.PathLike) -> dict:
 def save_options(options: Options, folder: Path) -> None:
     """Write the options to `folder/options.json`, or, to resume, compare them with those written there.
 
+    The batch size may change if the rows per step, its product with the accumulated batches, stay the same.
+
     Raises:
         ValueError: the training was begun with other options.
     """
@@ -158,9 +160,14 @@ def save_options(options: Options, folder: Path) -> None:
     if options.resume and path.is_file():
         old = json.loads(path.read_text(encoding="utf-8"))
         differing = [name for name in new if name not in CHANGEABLE and new[name] != old.get(name)]
+        if new["batch_size"] * new["accumulate"] == old.get("batch_size", 0) * old.get("accumulate", 0):
+            differing = [name for name in differing if name not in ("batch_size", "accumulate")]
         if differing:
             pairs = ", ".join(f"{flag(name)} was {old.get(name)} and is {new[name]}" for name in differing)
-            raise ValueError(f"{folder} was begun with other options: {pairs}. Give the same, or another --out.")
+            raise ValueError(
+                f"{folder} was begun with other options: {pairs}. Give the same, or another --out; what may change is "
+                "--checkpointing, and --batch-size with --accumulate if their product stays."
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(new, indent=2))

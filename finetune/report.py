@@ -12,6 +12,7 @@ import torch
 
 from hfpipe.pipeline.files import atomic_write, write_text
 
+from .check import explain_shared
 from .markdown import markdown_table
 from .normalize import normalizer
 from .score import improvement, normalized_counts
@@ -54,6 +55,7 @@ def make_report(options, splits, before: dict, after: dict, history: list[dict])
     return {
         "options": {name: _without_folder(value) for name, value in dataclasses.asdict(options).items()},
         "data": {name: {**r.as_dict(), "problems": len(r.problems)} for name, r in splits.reports.items()},
+        "shared": splits.shared(),
         "rows": {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
         "before": {name: _without_transcripts(scores) for name, scores in before.items()},
         "after": {name: _without_transcripts(scores) for name, scores in after.items()},
@@ -94,6 +96,10 @@ def markdown(report: dict, plots: list[str]) -> str:
     lines += ["", "## The worst utterances", "", *markdown_table(header, rows, right=("errors",))]
     lines += ["", *(f"![{name}]({name})" for name in plots)]
     lines += ["", "## Data", "", *_data_table(report["data"])]
+    lines += [
+        f"\n{name}: {note} ({count} rows)." for name, d in report["data"].items() for note, count in d["notes"].items()
+    ]
+    lines += [f"\n{name}: {explain_shared(shared)}" for name, shared in report["shared"].items()]
     lines += ["", "## Options and environment", ""]
     lines += ["```json", json.dumps({**options, **report["machine"]}, indent=2), "```"]
     return "\n".join(lines) + "\n"

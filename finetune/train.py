@@ -11,12 +11,13 @@ from accelerate import PartialState
 from huggingface_hub import HfApi
 from transformers import set_seed
 
+from hfpipe.pipeline.asr_checkpoint import check_language
 from hfpipe.pipeline.files import write_text
 
-from .card import describe_base, write_card
+from .card import describe_base, public_name, write_card
 from .checkpoints import CheckpointCallback, EarlyStopping, last_complete_checkpoint
 from .collate import Collator, StreamedTrainingDataset, TrainingDataset, schedule_samples
-from .evaluate import check_language, evaluate_rows, transcribe_rows
+from .evaluate import evaluate_rows, transcribe_rows
 from .export import export_ct2
 from .features import FeatureShards
 from .lora import add_lora, scale_lora
@@ -29,6 +30,8 @@ from .trainer import WhisperTrainer, checkpoint_folder, explain_out_of_memory, t
 from .whisper import load_whisper, locate
 
 BEFORE = "before.json"
+# What stays on this machine: large, or with its paths.
+LOCAL = ("checkpoints/*", "tensorboard/*", "features/*", "options.json", ".*", BEFORE)
 
 
 def train_whisper(
@@ -139,7 +142,10 @@ def save(model, processor, options: Options) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     if options.method == "lora":
         scale_lora(model)
-        model.save_pretrained(partial / "adapter")
+        base = public_name(options.model)  # peft would write the path of this machine
+        model.peft_config[model.active_adapter].base_model_name_or_path = base
+        model.get_base_model().name_or_path = model.config._name_or_path = base
+        model.save_pretrained(partial / "adapter", save_embedding_layers=False)  # else peft asks the Hub for the base
         model = model.merge_and_unload()
     for name in ("voice_qa", "custom_pipelines"):  # of a voice-qa repo's config; its other models aren't here
         vars(model.config).pop(name, None)
@@ -204,12 +210,12 @@ def push(folder: Path, repo: str) -> None:
     try:
         api = HfApi()
         api.create_repo(repo, exist_ok=True)
-        ignored = ["checkpoints/*", "tensorboard/*", "features/*", "options.json", ".*", BEFORE]
-        api.upload_folder(folder_path=folder, repo_id=repo, ignore_patterns=ignored)
+        api.upload_folder(folder_path=folder, repo_id=repo, ignore_patterns=LOCAL)
     except Exception as error:  # the Hub's client raises its own errors and httpx's
+        excluded = " ".join(f"--exclude '{pattern}'" for pattern in LOCAL)
         raise OSError(
             f"could not push {folder} to {repo} ({type(error).__name__}: {error}). The trained model is complete in "
-            f"{folder}: log in (hf auth login) and push it again with: hf upload {repo} {folder}"
+            f"{folder}: log in (hf auth login) and push it again with: hf upload {repo} {folder} {excluded}"
         ) from error
 
 

@@ -11,7 +11,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerContro
 
 from hfpipe.pipeline.errors import is_out_of_memory
 
-from .collate import IGNORED
+from .collate import IGNORED, StreamedTrainingDataset
 from .options import Options
 
 
@@ -27,6 +27,10 @@ class WhisperTrainer(Seq2SeqTrainer):
     def __init__(self, *args, validate: Callable[[], tuple[float, float]], **kwargs):
         super().__init__(*args, compute_loss_func=loss_per_token, **kwargs)
         self.validate = validate
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return dataset if isinstance(dataset, StreamedTrainingDataset) else super()._get_train_sampler(train_dataset)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval", **options) -> dict:
         """Transcribe the validation rows, and log their word error rate."""
@@ -140,18 +144,22 @@ def explain_out_of_memory(options: Options) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        advice = []
-        if options.batch_size > 1:
-            half = options.batch_size // 2
-            advice.append(f"--batch-size {half} --accumulate {options.accumulate * options.batch_size // half}")
+        resumable, anew = [], []
+        product = options.batch_size * options.accumulate
+        smaller = max((size for size in range(1, options.batch_size // 2 + 1) if product % size == 0), default=0)
+        if smaller:
+            resumable.append(f"--batch-size {smaller} --accumulate {product // smaller}")
         if not options.checkpointing:
-            advice.append("--checkpointing")
+            resumable.append("--checkpointing")
         if options.method == "full":
-            advice.append("--method lora")
+            anew.append("--method lora")
         if options.share_of_full_windows():
-            advice.append("--full-windows 0")
-        advice.append("a smaller --model")
+            anew.append("--full-windows 0")
+        anew.append("a smaller --model")
+        how = f"with another --out: {'; '.join(anew)}"
+        if resumable:
+            how = f"with --resume: {'; '.join(resumable)}. Or {how}"
         raise MemoryError(
             f"out of memory while training {options.model} with {options.batch_size} rows at once. Give, in this "
-            f"order: {'; '.join(advice)}. Then --resume. ({str(error).splitlines()[0] if str(error) else 'no detail'})"
+            f"order, {how}. ({str(error).splitlines()[0] if str(error) else 'no detail'})"
         ) from error

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from transformers import (
-    AutoConfig,
     PreTrainedTokenizerBase,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -18,6 +17,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 import hfpipe
+from hfpipe.pipeline.asr_checkpoint import complete_whisper, refuse_other_models
 from hfpipe.pipeline.asr_whisper import (
     FULL_WINDOW,
     MAX_TOKENS_PER_SECOND,
@@ -30,7 +30,7 @@ from hfpipe.pipeline.asr_whisper import (
 )
 from hfpipe.pipeline.asr_whisper import MARGIN as INFERENCE_MARGIN
 from hfpipe.pipeline.audio import SAMPLING_RATE
-from hfpipe.pipeline.hub_access import check_reachable, split_revision
+from hfpipe.pipeline.hub_access import split_revision
 
 FRAMES_PER_SECOND = 2 * POSITIONS_PER_SECOND  # log-mel frames; the encoder halves their number
 MARGIN = 1.0  # seconds of silence, at least, after the speech in a short window during training
@@ -43,7 +43,7 @@ NAMES = {"turbo": "openai/whisper-large-v3-turbo"} | {size: f"openai/whisper-{si
 def locate(model: str | os.PathLike) -> str:
     """Return the folder or Hub id of a Whisper: "base" is OpenAI's, "offline" the base in hfpipe's offline repo."""
     name = os.fspath(model)
-    if os.path.isdir(name):
+    if os.path.exists(name):
         return name
     return hfpipe.offline_repo() if name == "offline" else NAMES.get(name, name)
 
@@ -55,13 +55,14 @@ def load_whisper(model: str | os.PathLike) -> tuple[WhisperForConditionalGenerat
         model: a folder, a size, "offline", or a Hub id with an optional "@revision".
 
     Raises:
-        OSError: the model can't be reached.
-        ValueError: it isn't a Whisper.
+        OSError: the model can't be reached, or lacks files.
+        ValueError: it isn't a Whisper in transformers' format.
     """
     processor = load_processor(model)
     name, revision = split_revision(locate(model))
     # Without a dtype, a checkpoint saved in 16 bits loads in 16 bits, and trains badly.
     whisper = WhisperForConditionalGeneration.from_pretrained(name, revision=revision, dtype=torch.float32)
+    complete_whisper(whisper, processor.tokenizer)
     accept_short_windows(whisper)
     return whisper.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
 
@@ -69,10 +70,7 @@ def load_whisper(model: str | os.PathLike) -> tuple[WhisperForConditionalGenerat
 def load_processor(model: str | os.PathLike) -> WhisperProcessor:
     """Load the tokenizer and feature extractor of a Whisper; raises the same errors as `load_whisper`."""
     name, revision = split_revision(locate(model))
-    check_reachable(name, revision, "model")
-    kind = AutoConfig.from_pretrained(name, revision=revision).model_type
-    if kind != "whisper":
-        raise ValueError(f"model={name!r} is a {kind!r}; valid is a Whisper, such as openai/whisper-base.")
+    refuse_other_models(name, revision)
     return WhisperProcessor.from_pretrained(name, revision=revision)
 
 

@@ -32,20 +32,22 @@ def load_voice_qa(model: str | None, llm: str | None, tts: str | None) -> tuple[
     return pipe, {"model": pipe.model.config.name_or_path, **given}
 
 
-def load_transcriber(model: str | None) -> AutomaticSpeechRecognitionPipeline:
+def load_transcriber(model: str | None, language: str | None = None) -> AutomaticSpeechRecognitionPipeline:
     """Load the speech recognition pipeline of `hfpipe transcribe`.
 
     Args:
         model: folder, Hub id or "offline"; None loads the default Whisper, or the offline one without a Hub.
+        language: code of the language that it must know; None is any.
 
     Raises:
         OSError: the model can't be reached or read.
+        ValueError: it isn't a Whisper, or doesn't know the language.
     """
     model, revision = _resolve(model), None
     if model is None:
         model, revision = DEFAULT_WHISPER
     with step("Loading the model"):
-        return load_asr(model, revision, precision="float32")
+        return load_asr(model, revision, precision="float32", language=language)
 
 
 def _resolve(model: str | None) -> str | None:

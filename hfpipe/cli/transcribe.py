@@ -30,7 +30,7 @@ def transcribe(
 
         failed = 0
         with quiet_transformers():
-            asr = load_transcriber(model)
+            asr = load_transcriber(model, None if language == "auto" else language)
             with Progress(*Progress.get_default_columns(), console=progress) as bars:
                 bar = bars.add_task("", total=None)
 

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import CommitInfo
 from transformers import AutomaticSpeechRecognitionPipeline, Pipeline
 
+from .asr_checkpoint import complete_whisper
 from .asr_whisper import prepare_whisper
 from .audio import Recording, load_recording, undecoded
 from .engine import Engine
@@ -114,6 +115,8 @@ class VoiceQAPipeline(Pipeline):
         if whisper.find("config.json"):
             check_weights(self.model, *whisper, self.token)
         self.sources = {"whisper": whisper}
+        if self.tokenizer is not None:
+            complete_whisper(self.model, self.tokenizer)
 
         dtype = dtype if isinstance(dtype, torch.dtype) else None
         prepare_whisper(self.model, precision, dtype)

@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from finetune.check import DROPPED, NOTED, check_rows, drop_contradicted, find_leaks, refuse_leaks
-from finetune.data import read_rows
+from finetune.check import (
+    DROPPED,
+    NOTED,
+    check_rows,
+    count_shared_rows,
+    drop_contradicted,
+    explain_shared,
+    find_leaks,
+    refuse_leaks,
+)
+from finetune.data import Row, read_rows
 from finetune.markdown import markdown_table
 from finetune.normalize import normalize_spanish
 
@@ -39,7 +48,7 @@ def write_bad_rows(folder):
     nan[100] = np.nan
     bad = {  # by kind, in the order of the table
         "no audio given": [("", "Falta el audio")],
-        "no text": [("s1.wav", ""), ("s2.wav", "   ")],
+        "no text": [("s1.wav", ""), ("s2.wav", "   "), ("s11.wav", "nan"), ("s12.wav", "None"), ("s13.wav", "<NA>")],
         "no words": [("s3.wav", "¿…?")],
         "missing file": [("nowhere.wav", "No existe")],
         "not a file": [("folder.wav", "Una carpeta")],
@@ -101,9 +110,12 @@ def test_odd_rows_are_noted_and_kept(tmp_path):
     clipped = np.clip(speech(1.0, 1) * 50, -1, 1)
     for name, samples, rate in (("a", speech(), RATE), ("b", clipped, RATE), ("c", speech(seed=2), 8000)):
         soundfile.write(tmp_path / f"{name}.wav", samples, rate)
-    (tmp_path / "t.csv").write_text("a.wav,Hola [risas] привет 🙂\nb.wav,Recortado\nc.wav,Teléfono\n")
+    soundfile.write(tmp_path / "d.wav", speech(seed=3), RATE)
+    (tmp_path / "t.csv").write_text(
+        'a.wav,Hola [risas] привет 🙂\nb.wav,Recortado\nd.wav,"An\u0303o nuevo\nc.wav,Teléfono\n'
+    )
     report = check_rows(read_rows(tmp_path / "t.csv"), "t", len)
-    assert len(report.kept) == 3 and not report.dropped
+    assert len(report.kept) == 4 and not report.dropped
     assert set(report.noted) == set(NOTED)
 
 
@@ -142,3 +154,27 @@ def test_rows_that_the_base_model_contradicts_are_dropped_and_counted(tmp_path):
 def test_table_cells_are_escaped_in_the_markdown_report():
     lines = markdown_table(("what", "n"), [("a|b\nc", 1)], right=("n",))
     assert lines == ["| what | n |", "|---|---:|", "| a\\|b c | 1 |"]
+
+
+def test_sentences_and_speakers_in_both_sets_are_counted():
+    def rows(*pairs):
+        return [Row("a.wav", text, i, {"speaker": speaker}) for i, (text, speaker) in enumerate(pairs)]
+
+    train = rows(("Hola.", "ana"), ("Sí", "luis"), ("No", ""))
+    test = rows(("¡hola!", "eva"), ("Tal vez", "ana"), ("no", ""), ("Quizá", ""))
+    shared = count_shared_rows(train, test)
+    assert shared == {"rows": 4, "sentences": 2, "speakers": 2, "speakers_in_both": 1}
+    assert "2 of 4 rows" in explain_shared(shared) and "1 of 2 speakers" in explain_shared(shared)
+    unnamed = count_shared_rows(rows(("Hola", "")), rows(("Hola", "")))
+    assert unnamed["speakers"] == unnamed["speakers_in_both"] == 0 and unnamed["sentences"] == 1
+    assert "no column names the speakers" in explain_shared(unnamed)
+
+
+def test_notes_on_the_table_are_in_the_report(tmp_path):
+    (tmp_path / "clips").mkdir()
+    for i in range(2):
+        soundfile.write(tmp_path / "clips" / f"{i}.wav", speech(1.0, i), RATE)
+    (tmp_path / "t.tsv").write_text("path\tsentence\n0.wav\tUno\n1.wav\tDos\n")
+    report = check_rows(read_rows(tmp_path / "t.tsv"), "t", len)
+    assert report.notes == {"audio found in clips/": 2} == report.as_dict()["notes"]
+    assert report.markdown().count("ound in clips/") == 1

@@ -58,6 +58,30 @@ def test_check_refuses_a_leak(table, tiny_whisper):
     assert result.exit_code == 1 and "8 of 8 test recordings are also in the training set" in result.stderr
 
 
+def test_check_says_what_the_sets_share_and_where_the_audio_was(tiny_whisper, tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name, speakers in (("train", ["ana", "luis"]), ("test", ["ana", "eva", "eva"])):
+        lines = ["client_id\tpath\tsentence"]
+        for i, speaker in enumerate(speakers):
+            soundfile.write(tmp_path / "clips" / f"{name}{i}.wav", speech(1.0, hash((name, i)) % 999), RATE)
+            lines.append(f"{speaker}\t{name}{i}.wav\tfrase número {i}")
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tables = [str(tmp_path / "train.tsv"), str(tmp_path / "test.tsv")]
+    result = runner.invoke(app, ["check", *tables, "--model", str(tiny_whisper)])
+    assert result.exit_code == 0, result.stderr
+    assert "the sentences of 2 of 3 rows are also there, and 1 of 2 speakers are in both" in result.stdout
+    assert result.stdout.count("Audio found in clips/") == 2  # once in each report
+    result = runner.invoke(app, ["evaluate", str(tiny_whisper), tables[1]])
+    assert result.exit_code == 0 and "Audio found in clips/ (3 rows)" in result.stdout
+
+
+def test_export_says_what_is_no_whisper(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    result = runner.invoke(app, ["export", str(tmp_path / "adapter"), str(tmp_path / "out")])
+    assert result.exit_code == 1 and "is a LoRA adapter" in result.stderr and not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_evaluate_and_compare(table, tiny_whisper):
     result = runner.invoke(app, ["evaluate", str(tiny_whisper), str(table), "--json", "--max-rows", "3"])

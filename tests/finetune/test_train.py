@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +21,22 @@ import pytest
 import soundfile
 import torch
 from huggingface_hub import ModelCard
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file
 from test_check_rows import RATE, speech, write_bad_rows
+from torch.utils.data import DataLoader
 from transformers import WhisperForConditionalGeneration, pipeline
 
-from finetune.card import describe_base
-from finetune.checkpoints import COMPLETE_MARKER, best_step, last_complete_checkpoint
-from finetune.data import load, read_rows
+from finetune.card import describe_base, public_name
+from finetune.checkpoints import COMPLETE_MARKER, CheckpointCallback, best_step, last_complete_checkpoint
+from finetune.collate import StreamedTrainingDataset
+from finetune.data import Row, load, read_rows, stream_rows
 from finetune.evaluate import transcribe_rows
 from finetune.lora import LORA_SHARE, add_lora, scale_lora
 from finetune.options import LEARNING_RATES, Options, read_yaml
 from finetune.prepare import prepare
-from finetune.train import push, run, train_whisper
-from finetune.trainer import explain_out_of_memory, training_precision
+from finetune.train import LOCAL, push, run, train_whisper
+from finetune.trainer import explain_out_of_memory, training_arguments, training_precision
 from finetune.whisper import load_whisper, locate, transcribe
 
 pytestmark = pytest.mark.slow
@@ -453,13 +458,173 @@ def test_a_training_is_neither_overwritten_nor_resumed_with_other_options(traine
 
 def test_out_of_memory_names_the_options_to_change():
     given = Options(train="t.csv", batch_size=8)
-    with pytest.raises(MemoryError, match=r"--batch-size 4 --accumulate 2; --checkpointing; --method lora") as error:
+    words = r"with --resume: --batch-size 4 --accumulate 2; --checkpointing. Or with another --out: --method lora"
+    with pytest.raises(MemoryError, match=words):
         with explain_out_of_memory(given):
             torch.empty(2**62, dtype=torch.int8)
-    assert "--resume" in str(error.value)
     with pytest.raises(RuntimeError, match="shapes"):
         with explain_out_of_memory(given):
             torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+@pytest.mark.parametrize("batch_size, accumulate, advice", [
+    (8, 1, "--batch-size 4 --accumulate 2"),
+    (5, 1, "--batch-size 1 --accumulate 5"),
+    (5, 4, "--batch-size 2 --accumulate 10"),
+    (9, 1, "--batch-size 3 --accumulate 3"),
+    (2, 3, "--batch-size 1 --accumulate 6"),
+    (1, 8, None),
+])  # fmt: skip
+def test_the_advice_keeps_the_rows_of_a_step(batch_size, accumulate, advice):
+    for checkpointing in (False, True):
+        with pytest.raises(MemoryError) as error:
+            with explain_out_of_memory(Options(train="t.csv", batch_size=batch_size, accumulate=accumulate,
+                                               checkpointing=checkpointing)):  # fmt: skip
+                raise MemoryError
+        message = str(error.value)
+        assert (advice in message) if advice else "--batch-size" not in message
+        assert ("--checkpointing" in message) != checkpointing
+        assert ("with --resume" in message) == bool(advice or not checkpointing) and "another --out" in message
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_advice_after_running_out_of_memory_can_be_followed(tables, tiny_whisper, tmp_path, method, monkeypatch):
+    given = options(tables, tiny_whisper, tmp_path / "out", max_steps=4, evaluate_every=2, learning_rate=1e-2,
+                    lora_dropout=0.0, precision="float32", method=method)  # fmt: skip
+    expected = losses(train_whisper(**{**given, "out": str(tmp_path / "whole")}))
+
+    def run_out(self, args, state, control, **kwargs):
+        on_save(self, args, state, control, **kwargs)
+        if state.global_step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    on_save = CheckpointCallback.on_save
+    monkeypatch.setattr(CheckpointCallback, "on_save", run_out)
+    with pytest.raises(MemoryError, match="--batch-size 2 --accumulate 2; --checkpointing"):
+        train_whisper(**given)
+    monkeypatch.undo()
+    report = train_whisper(**{**given, "batch_size": 2, "accumulate": 2, "checkpointing": True, "resume": True})
+    assert losses(report) == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(ValueError, match="--batch-size was 4 and is 2"):
+        train_whisper(**{**given, "batch_size": 2, "resume": True})
+    with pytest.raises(ValueError, match="--method was"):
+        train_whisper(**{**given, "method": "frozen-encoder", "resume": True})
+
+
+def test_nothing_that_is_pushed_names_a_path_of_this_machine(trained, tables, tiny_whisper):
+    out, _ = trained
+    local = {str(tables).encode(), str(tiny_whisper.parent).encode(), str(out.parent).encode()}
+    for path in out.rglob("*"):
+        pushed = path.relative_to(out).as_posix()
+        if path.is_file() and not any(fnmatch(pushed, pattern) for pattern in LOCAL):
+            assert not [name for name in local if name in path.read_bytes()], pushed
+    adapter = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == tiny_whisper.name
+
+
+def test_a_base_is_named_as_others_know_it(tmp_path, monkeypatch):
+    assert public_name("base") == "openai/whisper-base" and public_name("org/mine@v1") == "org/mine"
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert public_name("mine") == public_name(str(tmp_path / "mine")) == public_name("./mine/") == "mine"
+    snapshot = tmp_path / "models--openai--whisper-tiny" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    assert public_name(str(snapshot)) == "openai/whisper-tiny"
+
+
+def test_the_advice_for_a_failed_push_uploads_what_push_does(trained, monkeypatch):
+    """The command's own parser takes it, and its patterns leave out what `push` does."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OSError) as error:
+        push(trained[0], "me/mine")
+    words = shlex.split(str(error.value).partition("with: ")[2])
+    assert words[:4] == ["hf", "upload", "me/mine", str(trained[0])]
+    assert words[4::2] == ["--exclude"] * len(LOCAL) and words[5::2] == list(LOCAL)
+    files = [path.relative_to(trained[0]).as_posix() for path in trained[0].rglob("*") if path.is_file()]
+    kept = set(filter_repo_objects(files, ignore_patterns=words[5::2]))
+    assert {"model.safetensors", "README.md", "adapter/adapter_config.json"} <= kept
+    assert not [name for name in kept if name.startswith(("checkpoints/", "options.json", "tensorboard/"))]
+
+
+def test_one_row_with_a_test_set_trains_without_validation(tables, tiny_whisper, tmp_path):
+    (tables / "one.csv").write_text("audio,sentence\ntrain0.wav,hola\n")
+    given = options(tables, tiny_whisper, tmp_path / "out", train=str(tables / "one.csv"), max_steps=1)
+    with pytest.raises(ValueError, match="one row can't be split.*--validation-share 0") as error:
+        train_whisper(**given)
+    assert "test set" not in str(error.value)
+    assert train_whisper(**given, validation_share=0.0)["rows"] == {"train": 1, "validation": 0, "test": 4}
+    with pytest.raises(ValueError, match="one row can't be split.*a separate test set"):
+        train_whisper(**{**given, "test": None, "out": str(tmp_path / "other")})
+
+
+def test_shared_sentences_and_speakers_are_in_the_report_and_the_card(trained):
+    out, report = trained
+    assert report["shared"]["test"] == {"rows": 4, "sentences": 4, "speakers": 0, "speakers_in_both": 0}
+    assert report["shared"]["validation"]["sentences"] == 0  # split by sentence
+    words = "the sentences of 4 of 4 rows are also there"
+    for name in ("report.md", "README.md", "data.md"):
+        assert words in (out / name).read_text(), name
+
+
+def write_dataset(folder, tables, columns, shards=1):
+    """Write a dataset of parquet files: the 16 training clips, and these columns."""
+    import datasets
+
+    audio = datasets.Features({"bytes": datasets.Value("binary"), "path": datasets.Value("string")})
+    features = datasets.Features({"audio": audio} | {name: datasets.Value("string") for name in columns})
+    files = [tables / f"train{i}.wav" for i in range(16)]
+    rows = {"audio": [{"bytes": file.read_bytes(), "path": file.name} for file in files], **columns}
+    folder.mkdir()
+    dataset = datasets.Dataset.from_dict(rows, features=features)
+    for i in range(shards):
+        dataset.shard(shards, i).to_parquet(folder / f"train-{i:05}-of-{shards:05}.parquet")
+    return f"{folder}::train"
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_streamed_rows_come_once_with_any_number_of_workers(tables, tiny_whisper, tmp_path, monkeypatch, shards):
+    texts = [f"{SENTENCES[i % 8]} {i}" for i in range(16)]
+    texts[3] = ""
+    train = write_dataset(tmp_path / "set", tables, {"sentence": texts}, shards)
+    results = []
+    for workers in range(5):
+
+        def with_workers(*args, workers=workers):
+            arguments = training_arguments(*args)
+            arguments.dataloader_num_workers = workers
+            return arguments
+
+        monkeypatch.setattr("finetune.train.training_arguments", with_workers)
+        given = options(tables, tiny_whisper, tmp_path / str(workers), train=train, max_steps=4, batch_size=2,
+                        accumulate=2, precision="float32")  # fmt: skip
+        report = train_whisper(**given)
+        data = report["data"]["train"]
+        results.append((losses(report), data["rows"], data["dropped"], report["shared"]))
+    assert results[0][1:3] == (16, {"no text": 1})
+    assert all(result == results[0] for result in results)
+
+
+def test_a_streamed_epoch_has_each_row_once():
+    rows = [Row(str(i), f"frase {i}", i, seconds=1.0 + i / 10) for i in range(64 * 4)]
+    for workers in (0, 1, 3):
+        dataset = StreamedTrainingDataset(lambda: iter(rows), 4, 0, 0.0)
+        loader = DataLoader(dataset, batch_size=4, sampler=dataset, num_workers=workers, collate_fn=list)
+        batches = [batch for _, batch in zip(range(64), loader, strict=False)]
+        assert sorted(row.line for batch in batches for (row,), _ in batch) == list(range(64 * 4))
+
+
+def test_fleurs_trains_on_its_text_as_it_was_written(tables, tiny_whisper, tmp_path):
+    raw = [f"¡{SENTENCES[i % 8].capitalize()}, {i}!" for i in range(16)]
+    columns = {"transcription": [text.lower().strip("¡!") for text in raw], "raw_transcription": raw}
+    train = write_dataset(tmp_path / "set", tables, columns)
+    assert [row.sentence for row in stream_rows(train)] == raw
+    said = []
+    report = train_whisper(
+        **options(tables, tiny_whisper, tmp_path / "out", train=train, max_steps=1), say=said.append
+    )
+    (note,) = report["data"]["train"]["notes"]
+    assert "the column 'raw_transcription'" in note and any(note in line for line in said)
+    assert note in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_a_failed_push_keeps_the_model_and_explains_how_to_push_it(trained, monkeypatch):
