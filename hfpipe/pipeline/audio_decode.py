@@ -20,6 +20,7 @@ from .audio_headers import UNKNOWN_FRAMES, Header, read_header
 VALID_SAMPLING_RATES = (1_000, 768_000)  # Hz
 MAX_CHANNELS = 32  # the shorter axis of a 2-D array is its channels, up to this many
 BLOCK = 1 << 17  # samples of all channels that are decoded at once
+MP3_FRAME = 1152  # samples of each channel, or half as many
 MAX_PEAK = 8.0  # codecs overshoot 1.0 by a little; integers kept as floats by thousands
 
 # A file is truncated if it is shorter than its header says by more than 0.1 s and 5 %, or more than 0.1 s and 5 s.
@@ -58,16 +59,16 @@ def decode(file: BinaryIO, name: str, sampling_rate: int | None = None) -> tuple
     try:
         sound = _open(header.file)
     except soundfile.LibsndfileError as error:
-        if header.cut or header.no_sound:
+        if header.cut or header.cut_if_unreadable:
             raise ValueError(_truncated(name)) from error
         return _decode_with_ffmpeg(file, name, sampling_rate)
     with sound:
         rate = check_sampling_rate(sound.samplerate, name)
-        samples, frames = _decode_sound(sound, name, sampling_rate)
+        samples, frames = _decode_sound(sound, file, name, sampling_rate)
         if header.retry and _unread(file) > MAX_SHORT_SHARE:
             # The header says less than there is. What follows may also be no sound but tags, which don't decode.
             with contextlib.suppress(ValueError, soundfile.LibsndfileError), _open(header.retry) as whole:
-                more, more_frames = _decode_sound(whole, name, sampling_rate)
+                more, more_frames = _decode_sound(whole, file, name, sampling_rate)
                 if more_frames > frames * (1 + MAX_SHORT_SHARE):
                     return more, rate
         _check_length(header, sound, frames, name)
@@ -157,19 +158,33 @@ def _open(file: BinaryIO) -> soundfile.SoundFile:
     return _Stream(file, "r")
 
 
-def _decode_sound(sound: soundfile.SoundFile, name: str, sampling_rate: int | None) -> tuple[np.ndarray, int]:
+def _decode_sound(
+    sound: soundfile.SoundFile, file: BinaryIO, name: str, sampling_rate: int | None
+) -> tuple[np.ndarray, int]:
     if sound.channels > MAX_CHANNELS:
         raise ValueError(f"{name} has {sound.channels} channels; valid is up to {MAX_CHANNELS}.")
-    return join(_blocks(sound, name), check_sampling_rate(sound.samplerate, name), sampling_rate, name)
+    return join(_blocks(sound, file, name), check_sampling_rate(sound.samplerate, name), sampling_rate, name)
 
 
-def _blocks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+def _blocks(sound: soundfile.SoundFile, file: BinaryIO, name: str) -> Iterator[np.ndarray]:
+    """Yield a sound's samples (frames, channels), each block in the memory of the last."""
     buffer = np.empty((_frames_per_block(sound.channels), sound.channels), np.float32)
-    try:
-        while len(block := sound.read(out=buffer)):
-            yield block
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{name} is damaged or truncated ({error}). Copy, download or record it again.") from error
+    # An MP3's last frame may be cut, and an error costs all that was asked for with it.
+    step = MP3_FRAME if sound.format == "MP3" else len(buffer)
+    filled, ended = 0, False
+    while not ended:
+        try:
+            read = len(sound.read(out=buffer[filled : filled + step]))
+        except soundfile.LibsndfileError as error:
+            if sound.format != "MP3" or _unread(file) > 0:
+                raise ValueError(
+                    f"{name} is damaged or truncated ({error}). Copy, download or record it again."
+                ) from error
+            read = 0
+        filled, ended = filled + read, read == 0
+        if filled and (ended or filled + step > len(buffer)):
+            yield buffer[:filled]
+            filled = 0
 
 
 def _unread(file: BinaryIO) -> float:

@@ -4,6 +4,7 @@ libsndfile reads no further than a header says. A header may say too little or n
 to, ended early or never came back to it. Here such a file is read through corrected bytes; the file stays as it is.
 """
 
+import contextlib
 import io
 import re
 import struct
@@ -27,7 +28,7 @@ class Header(NamedTuple):
         present: what there is of `length`; None where only decoding tells: then `length` counts frames.
         frames_known: whether libsndfile's count of frames is a header's and not an estimate.
         cut: whether the file ends within a part of it that has to be whole.
-        no_sound: whether the file ends before its samples begin, as far as its chunks tell.
+        cut_if_unreadable: whether a file that doesn't open is one that was cut.
         retry: the file to read if much of `file` lies behind the end that its header says; None if it can't.
     """
 
@@ -36,7 +37,7 @@ class Header(NamedTuple):
     present: int | None = None
     frames_known: bool = True
     cut: bool = False
-    no_sound: bool = False
+    cut_if_unreadable: bool = False
     retry: BinaryIO | None = None
 
 
@@ -63,10 +64,12 @@ class Patched(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, as `io.IOBase.seek` does."""
+        """Move to a position, as `io.IOBase.seek` does, but for one before the start: libsndfile tries such."""
         if whence == io.SEEK_END and offset == 0 and self._size is not None:
             return self._file.seek(self._size)
-        return self._file.seek(offset, whence)
+        with contextlib.suppress(ValueError, OSError):
+            self._file.seek(offset, whence)
+        return self._file.tell()
 
     def tell(self) -> int:
         """Return the position."""
@@ -146,9 +149,9 @@ def _wav(file: BinaryIO, start: int, size: int) -> Header:
             if said is not None and said < present and not _chunks_follow(file, data + said + said % 2, size, order):
                 said = None  # what follows is no chunk, so it is sound
             available = present if said is None else min(said, present)
-            return Header(_wav_of_size(file, start, data, available, order, wide_at), said, available)
+            return Header(_wav_of_size(file, start, data, available, order, wide_at), said or None, available)
         position += 8 + length + length % 2
-    return Header(Patched(file), no_sound=True)
+    return Header(Patched(file), cut_if_unreadable=True)
 
 
 def _wav_of_size(file: BinaryIO, start: int, data: int, size: int, order: str, wide_at: int | None) -> Patched:
@@ -178,16 +181,17 @@ def _chunks_follow(file: BinaryIO, position: int, size: int, order: str) -> bool
 def _aiff(file: BinaryIO, start: int, size: int) -> Header:
     """Read the frames that an AIFF's COMM chunk says (Apple, Audio Interchange File Format 1.3)."""
     position = start + 12
+    cut = size < start + 8 + int.from_bytes(_read(file, start + 4, 4), "big")
     for _ in range(MAX_CHUNKS):
         chunk = _read(file, position, 14)
         if len(chunk) < 14:
             break
         if chunk[:4] == b"COMM":
             frames = int.from_bytes(chunk[10:14], "big")
-            return Header(Patched(file), frames if 0 < frames < UNKNOWN_SIZE else None)
+            return Header(Patched(file), frames if 0 < frames < UNKNOWN_SIZE else None, cut_if_unreadable=cut)
         length = int.from_bytes(chunk[4:8], "big")
         position += 8 + length + length % 2
-    return Header(Patched(file), no_sound=True)
+    return Header(Patched(file), cut_if_unreadable=True)
 
 
 def _flac(file: BinaryIO, start: int) -> Header:
@@ -195,7 +199,7 @@ def _flac(file: BinaryIO, start: int) -> Header:
     total_at = start + 4 + 4 + 13  # 4 bits of it in the first of 5 bytes
     total = _read(file, total_at, 5)
     if len(total) < 5:
-        return Header(Patched(file), no_sound=True)
+        return Header(Patched(file), cut_if_unreadable=True)
     frames = int.from_bytes(total, "big") & 0xFFFFFFFFF
     patched = Patched(file, {total_at: bytes([total[0] & 0xF0, 0, 0, 0, 0])})
     return Header(patched, frames or None, frames_known=False)
