@@ -122,7 +122,8 @@ def _open_path(location: str, name: str) -> BinaryIO:
             raise IsADirectoryError(f"{name} is a folder; give an audio file (wav, flac, ogg, mp3).") from error
         raise PermissionError(f"{name} may not be read by this user; check its permissions.") from error
     except (OSError, ValueError) as error:  # a name that is too long, or has a null character in it
-        raise ValueError(f"{name} is no path of an audio file ({error}); {VALID_AUDIO}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{name} is no path of an audio file ({reason}); {VALID_AUDIO}.") from error
 
 
 def _seekable(file, name: str) -> BinaryIO:

@@ -61,7 +61,8 @@ PADDED = 0.02 * RATE  # what an encoder adds at either end
 @pytest.mark.parametrize("data", [
     wav(), wav(said=0), wav(said=0xFFFFFFFF), wav(said=0x7FFFFFFF), wav(said=0x7FFFF000), wav(said=0xFFFFFFFE),
     wav(said=SIZE // 3), wav(said=2), wav(said=SIZE + 2), wav(said=SIZE + 100),
-    wav(before=LIST + ODD), wav(said=0, before=LIST), wav(said=0xFFFFFFFF, before=b"JUNK" + struct.pack("<I", 28) + bytes(28)),
+    wav(before=LIST + ODD), wav(said=0, before=LIST),
+    wav(said=0xFFFFFFFF, before=b"JUNK" + struct.pack("<I", 28) + bytes(28)),
     wav(said=0xFFFFFFFF, before=ds64(SIZE), kind=b"RF64"), wav(said=0xFFFFFFFF, before=ds64(0), kind=b"RF64"),
     wav(said=0xFFFFFFFF, before=ds64(SIZE // 4), kind=b"RF64"), wav(said=0xFFFFFFFF, before=ds64(SIZE), kind=b"BW64"),
     wav(said=0xFFFFFFFF, before=ds64(2**64 - 1), kind=b"RF64"),
