@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from .audio_headers import UNKNOWN_FRAMES, Header, read_header
+from .audio_headers import UNKNOWN_FRAMES, Header, Patched, read_header
 
 VALID_SAMPLING_RATES = (1_000, 768_000)  # Hz
 MAX_CHANNELS = 32  # the shorter axis of a 2-D array is its channels, up to this many
@@ -153,7 +153,7 @@ class _Stream(soundfile.SoundFile):
         return False
 
 
-def _open(file: BinaryIO) -> soundfile.SoundFile:
+def _open(file: Patched) -> soundfile.SoundFile:
     file.seek(0)
     return _Stream(file, "r")
 

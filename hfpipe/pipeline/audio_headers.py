@@ -4,7 +4,6 @@ libsndfile reads no further than a header says. A header may say too little or n
 to, ended early or never came back to it. Here such a file is read through corrected bytes; the file stays as it is.
 """
 
-import contextlib
 import io
 import re
 import struct
@@ -15,7 +14,57 @@ UNKNOWN_FRAMES = 1 << 48  # libsndfile's own count of a stream of unknown length
 HEADER_BYTES = 1 << 16  # in which the headers at the start of a file are looked for
 MAX_CHUNKS = 10_000  # of a WAV or AIFF file
 OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the largest page (RFC 3533 §6)
-LARGE = 1 << 50  # bytes, more than any file has
+LARGE = 1 << 44  # bytes, more than any file has
+
+
+class Patched(io.RawIOBase):
+    """A file that is read with some of its bytes replaced.
+
+    Args:
+        file: seekable and binary; it is left open.
+        patches: the new bytes by their position.
+        size: what to answer to whoever asks for the length by seeking to the end; None is the truth.
+    """
+
+    def __init__(self, file: BinaryIO, patches: dict[int, bytes] | None = None, size: int | None = None):
+        super().__init__()
+        self._file, self._patches, self._position = file, patches or {}, 0
+        self._end = file.seek(0, io.SEEK_END)
+        self._size = self._end if size is None else size
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position, as `io.IOBase.seek` does, but for one before the start: libsndfile tries such."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._end if offset else self._size}[whence]
+        if base + offset >= 0:
+            self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def readinto(self, buffer) -> int:
+        """Read the next bytes into a buffer, and return how many there were."""
+        view, position = memoryview(buffer).cast("B"), self._position
+        if position >= self._end:
+            return 0
+        self._file.seek(position)
+        data = bytearray(self._file.read(len(view)))
+        for start, new in self._patches.items():
+            first, last = max(start, position), min(start + len(new), position + len(data))
+            if first < last:
+                data[first - position : last - position] = new[first - start : last - start]
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 class Header(NamedTuple):
@@ -32,59 +81,13 @@ class Header(NamedTuple):
         retry: the file to read if much of `file` lies behind the end that its header says; None if it can't.
     """
 
-    file: BinaryIO
+    file: Patched
     length: int | None = None
     present: int | None = None
     frames_known: bool = True
     cut: bool = False
     cut_if_unreadable: bool = False
-    retry: BinaryIO | None = None
-
-
-class Patched(io.RawIOBase):
-    """A file that is read with some of its bytes replaced.
-
-    Args:
-        file: seekable and binary; it is left open.
-        patches: the new bytes by their position.
-        size: what to answer to whoever asks for the length by seeking to the end; None is the truth.
-    """
-
-    def __init__(self, file: BinaryIO, patches: dict[int, bytes] | None = None, size: int | None = None):
-        super().__init__()
-        self._file, self._patches, self._size = file, patches or {}, size
-        self._file.seek(0)
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, as `io.IOBase.seek` does, but for one before the start: libsndfile tries such."""
-        if whence == io.SEEK_END and offset == 0 and self._size is not None:
-            return self._file.seek(self._size)
-        with contextlib.suppress(ValueError, OSError):
-            self._file.seek(offset, whence)
-        return self._file.tell()
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._file.tell()
-
-    def readinto(self, buffer) -> int:
-        """Read the next bytes into a buffer, and return how many there were."""
-        position, view = self._file.tell(), memoryview(buffer).cast("B")
-        data = bytearray(self._file.read(len(view)))
-        for start, new in self._patches.items():
-            first, last = max(start, position), min(start + len(new), position + len(data))
-            if first < last:
-                data[first - position : last - position] = new[first - start : last - start]
-        view[: len(data)] = data
-        return len(data)
+    retry: Patched | None = None
 
 
 def read_header(file: BinaryIO) -> Header:
