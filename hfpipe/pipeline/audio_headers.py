@@ -224,10 +224,12 @@ def _mp3(file: BinaryIO, start: int) -> Header:
     found = re.search(rb"Xing|Info|VBRI", frame[4:48])
     if found:
         tag = start + 4 + found.start()
+        fields = _read(file, tag + 4, 14).ljust(14, b"\0")
         if found[0] == b"VBRI":
-            said = int.from_bytes(_read(file, tag + 14, 4), "big") > 0
-        else:
-            said = bool(_read(file, tag + 7, 1)[0] & 1) and int.from_bytes(_read(file, tag + 8, 4), "big") > 0
+            frames = fields[10:14]
+        else:  # a flag says whether they are there
+            frames = fields[4:8] if fields[3] & 1 else b""
+        said = any(frames)
         if said:  # without its name the frame is a frame of silence
             return Header(Patched(file), retry=Patched(file, {tag: bytes(4)}, size=LARGE))
     return Header(Patched(file, size=LARGE), frames_known=False)
