@@ -1,5 +1,6 @@
 """`hfpipe ask`: answer one spoken question."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def ask(
     with plain_errors():
         from ..pipeline.audio import load_question, load_reference, write_wav
 
-        if out.exists() and not out.is_dir():
+        if os.path.isfile(out):
             raise ValueError(f"--out {out} is a file; give a folder.")
         names = {"audio": "answer.wav", "audio_base": "answer_base.wav"}
         for name in names.values() if compare else ("answer.wav",):

@@ -1,5 +1,6 @@
 """`hfpipe transcribe`: transcribe recordings of any length."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +26,10 @@ def transcribe(
 
         if output_format not in FORMATS:
             raise ValueError(f"--format is {output_format!r}; valid is {', '.join(FORMATS)}.")
-        if out and out.exists() and not out.is_dir():
+        if out and os.path.isfile(out):
             raise ValueError(f"--out {out} is a file; give a folder.")
         texts = targets(files, output_format, out)
-        kept = {file: text for file, text in texts.items() if text.is_file() and not overwrite}
+        kept = {file: text for file, text in texts.items() if os.path.isfile(text) and not overwrite}
         for file, text in texts.items():
             if file not in kept and (out or text.parent.is_dir()):
                 check_output(text, "Give a folder as --out where you may write.")

@@ -160,8 +160,8 @@ def undecoded(dataset):
 
 def write_wav(path, samples: np.ndarray, sampling_rate: int) -> None:
     """Write a waveform of shape (samples,) in [-1, 1] as 16-bit PCM; the file appears whole or not at all."""
-    with atomic_write(path) as temporary:
-        soundfile.write(temporary, samples, sampling_rate, subtype="PCM_16", format="WAV")
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:  # Python opens names of any encoding
+        soundfile.write(file, samples, sampling_rate, subtype="PCM_16", format="WAV")
 
 
 def _check_reference(recording) -> Reference:

@@ -73,7 +73,7 @@ def run(command, terminal, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("terminal", TERMINALS)
 def test_a_terminal_that_cannot_show_a_character_costs_nothing(terminal, models, tmp_path):
-    out = tmp_path / "año 語"
+    out = tmp_path / ("out" if "PYTHONUTF8" in terminal else "año 語")
     done = run(["ask", QUESTION, *models, "--out", str(out), "--json"], terminal)
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr and (out / "answer.wav").is_file()
