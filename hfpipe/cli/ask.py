@@ -1,6 +1,6 @@
 """`hfpipe ask`: answer one spoken question."""
 
-import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from .console import console, plain_errors, step
+from .console import console, plain_errors, print_json, step
+from .output import check_output
 
 STAGES = {
     "asr": "speech recognition (asr)",
@@ -22,7 +23,7 @@ STAGES = {
 
 
 def ask(
-    audio: Annotated[str, typer.Argument(help="The spoken question: a wav, flac, ogg or mp3 file, or a URL.")],
+    audio: Annotated[str, typer.Argument(help="The spoken question: an audio file or a URL.")],
     speaker_wav: Annotated[
         str | None,
         typer.Option(help="10 to 15 s of the voice to answer in. Its speaker must have agreed to be cloned."),
@@ -42,28 +43,31 @@ def ask(
     with plain_errors():
         from ..pipeline.audio import load_question, load_reference, write_wav
 
-        if out.exists() and not out.is_dir():
+        if os.path.isfile(out):
             raise ValueError(f"--out {out} is a file; give a folder.")
+        names = {"audio": "answer.wav", "audio_base": "answer_base.wav"}
+        for name in names.values() if compare else ("answer.wav",):
+            check_output(out / name, "Give another folder as --out.")
         load_question(audio)  # refuse unusable audio before the models load
         reference = load_reference(speaker_wav) if speaker_wav else None
         from ..pipeline.logs import quiet_transformers
         from .models import load_voice_qa
 
         with quiet_transformers():
-            pipe, names = load_voice_qa(model, llm, tts)
+            pipe, sources = load_voice_qa(model, llm, tts)
             with step("Answering"):
                 result = pipe(
                     audio, speaker_wav=reference, compare=compare, language=None if language == "auto" else language
                 )
         out.mkdir(parents=True, exist_ok=True)
-        for key, name in (("audio", "answer.wav"), ("audio_base", "answer_base.wav")):
+        for key, name in names.items():
             if key in result:
                 write_wav(out / name, result[key], result["sampling_rate"])
                 result[key] = str(out / name)
-    if as_json:
-        print(json.dumps({**result, **names}, ensure_ascii=False, indent=2))
-    else:
-        _show(result)
+        if as_json:
+            print_json({**result, **sources})
+        else:
+            _show(result)
 
 
 def _show(result: dict) -> None:

@@ -1,6 +1,13 @@
-"""Console output shared by the command lines of hfpipe and finetune: results on stdout, all else on stderr."""
+"""Console output shared by the command lines of hfpipe and finetune: results on stdout, all else on stderr.
 
+A terminal that can't show a character gets a question mark in its place. A reader that closes the pipe, as `head`
+does, ends the command quietly.
+"""
+
+import atexit
 import contextlib
+import json
+import os
 import sys
 import time
 import warnings
@@ -9,8 +16,31 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.markup import escape
 
+for _stream in (sys.stdout, sys.stderr):
+    if hasattr(_stream, "reconfigure"):
+        _stream.reconfigure(errors="replace")
+
 console = Console()
 progress = Console(stderr=True)
+
+
+def print_json(value) -> None:
+    """Print a value as JSON; what the terminal's encoding may lack is escaped, so that it is read back unchanged."""
+    is_unicode = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    print(json.dumps(value, ensure_ascii=not is_unicode, indent=2))
+
+
+@atexit.register
+def flush_quietly() -> None:
+    """Write what is buffered for stdout and stderr; drop it if nobody reads it any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # Python flushes once more when it ends, and would report the error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (AttributeError, ValueError):  # none, or closed
+            pass
 
 
 @contextlib.contextmanager
@@ -26,7 +56,7 @@ def step(what: str) -> Iterator[None]:
 def plain_errors(notes_from: str = "", how_to_resume: str = "") -> Iterator[None]:
     """Print expected errors and warnings as one plain line each, without a traceback.
 
-    An error exits with status 1, Ctrl-C with 130.
+    An error exits with status 1, Ctrl-C with 130. A closed pipe exits with 1 too, and without a word.
 
     Args:
         notes_from: regular expression of the modules whose `UserWarning`s are printed; by default all.
@@ -38,6 +68,8 @@ def plain_errors(notes_from: str = "", how_to_resume: str = "") -> Iterator[None
             warnings.filterwarnings("always", category=UserWarning, module=notes_from)
             warnings.showwarning = lambda message, *rest: progress.print(f"[yellow]Note:[/] {escape(str(message))}")
             yield
+    except BrokenPipeError:
+        sys.exit(1)
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
         progress.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
         sys.exit(1)

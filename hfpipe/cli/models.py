@@ -32,22 +32,31 @@ def load_voice_qa(model: str | None, llm: str | None, tts: str | None) -> tuple[
     return pipe, {"model": pipe.model.config.name_or_path, **given}
 
 
-def load_transcriber(model: str | None, language: str | None = None) -> AutomaticSpeechRecognitionPipeline:
-    """Load the speech recognition pipeline of `hfpipe transcribe`.
+def resolve_transcriber(model: str | None) -> tuple[str, str | None]:
+    """Return the Whisper of `hfpipe transcribe`, a folder or a Hub id, and its revision.
 
     Args:
-        model: folder, Hub id or "offline"; None loads the default Whisper, or the offline one without a Hub.
+        model: folder, Hub id or "offline", which is built if need be; None is the default Whisper, or the offline one
+            without a Hub.
+    """
+    resolved = _resolve(model)
+    return (resolved, None) if resolved else DEFAULT_WHISPER
+
+
+def load_transcriber(model: str | None, language: str | None = None) -> AutomaticSpeechRecognitionPipeline:
+    """Load the speech recognition pipeline of `hfpipe transcribe`, in float32.
+
+    Args:
+        model: as `resolve_transcriber` takes it.
         language: code of the language that it must know; None is any.
 
     Raises:
         OSError: the model can't be reached or read.
         ValueError: it isn't a Whisper, or doesn't know the language.
     """
-    model, revision = _resolve(model), None
-    if model is None:
-        model, revision = DEFAULT_WHISPER
+    name, revision = resolve_transcriber(model)
     with step("Loading the model"):
-        return load_asr(model, revision, precision="float32", language=language)
+        return load_asr(name, revision, precision="float32", language=language)
 
 
 def _resolve(model: str | None) -> str | None:

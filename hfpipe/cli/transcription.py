@@ -1,21 +1,27 @@
 """Transcribe recordings of any length to text or subtitles, resuming where a killed run stopped."""
 
+import collections
 import functools
+import itertools
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from transformers import AutomaticSpeechRecognitionPipeline
 
-from ..pipeline.asr_whisper import FALLBACK, FULL_WINDOW, detect_languages, encode, fixed_seed
+from ..pipeline.asr_whisper import FALLBACK, encode, fixed_seed, language_probabilities
 from ..pipeline.audio import SAMPLING_RATE, load_audio
 from ..pipeline.audio_vad import find_speech
 from ..pipeline.files import write_text
 
 FORMATS = ("txt", "srt", "vtt", "json")
 MAX_CHUNK_SECONDS = 28.0  # the rest of Whisper's 30 s window keeps the last word from being cut off
+LANGUAGE_SECONDS = 10  # of speech by which a language is detected, and the window in which Whisper hears it
+LANGUAGE_CHANGE = 0.01  # probability that the language changes from one such stretch to the next
 PADDING = 0.2  # seconds kept before and after the speech that the detector found
 
 
@@ -33,42 +39,57 @@ def transcribe_file(
     Args:
         asr: transformers' speech recognition pipeline with a Whisper.
         audio: what `load_audio` takes.
-        language: ISO 639-1 code; None detects it in the first chunk.
+        language: ISO 639-1 code; None detects it for every ten seconds of speech, so it may change.
         batch_size: chunks per batch.
         partial: file that keeps the chunks done so far; a later call with the same audio, model and language resumes
             from it. The caller removes it.
         on_progress: called with the seconds of audio that are done, and with the total.
 
     Returns:
-        A dict with `audio`, `language`, `seconds`, `text`, and `segments`: dicts of `start`, `end` (seconds) and
-        `text`.
+        A dict with `audio`, `model`, `language` (None if it was to be detected and nobody speaks; of several the one
+        that is spoken longest), `seconds`, `text`, and `segments`: dicts of `start`, `end` (seconds) and `text`, and
+        of `language` if it was detected. If nothing was heard, `note` says so.
 
     Raises:
         FileNotFoundError, ValueError: what `load_audio` raises.
     """
     samples, _ = load_audio(audio, SAMPLING_RATE)
     seconds = len(samples) / SAMPLING_RATE
-    chunks = find_chunks(samples)
-    if language is None and chunks:
-        start, end = chunks[0]
-        language = detect_languages(asr, encode(asr, [samples[start:end]], FULL_WINDOW))[0]
-    key = {"samples": len(samples), "model": str(asr.model.config.name_or_path), "language": language}
+    on_progress(0.0, seconds)
+    utterances = find_utterances(samples)
+    model = str(asr.model.config.name_or_path)
+    if language is None and asr.model.generation_config.is_multilingual:
+        chunks = find_chunks_by_language(asr, samples, utterances)
+    else:
+        chunks = [(start, end, language or "en") for start, end in join_utterances(utterances, MAX_CHUNK_SECONDS)]
+    key = {"samples": len(samples), "model": model, "language": language}
     done = _read_partial(partial, key)
-    for first in range(len(done), len(chunks), batch_size):
-        batch = chunks[first : first + batch_size]
-        done.extend(_transcribe_chunks(asr, samples, batch, language))
+    while len(done) < len(chunks):
+        _, _, spoken = chunks[len(done)]
+        same = itertools.takewhile(functools.partial(_is_in, spoken), chunks[len(done) : len(done) + batch_size])
+        batch = [(start, end) for start, end, _ in same]
+        for segments in _transcribe_chunks(asr, samples, batch, spoken):
+            done.append(segments if language else [{**segment, "language": spoken} for segment in segments])
         if partial:
             write_text(partial, "\n".join(json.dumps(line, ensure_ascii=False) for line in [key, *done]))
         on_progress(batch[-1][1] / SAMPLING_RATE, seconds)
     on_progress(seconds, seconds)
     segments = [segment for chunk in done for segment in chunk]
-    return {
+    spoken_seconds = collections.Counter()
+    for start, end, spoken in chunks:
+        spoken_seconds[spoken] += end - start
+    result = {
         "audio": os.fspath(audio),
-        "language": language,
+        "model": model,
+        "language": language or next((spoken for spoken, _ in spoken_seconds.most_common(1)), None),
         "seconds": round(seconds, 2),
         "text": " ".join(segment["text"] for segment in segments),
         "segments": segments,
     }
+    if not segments:
+        why = "Whisper understood no word" if chunks else "nobody speaks in it"
+        result["note"] = f"nothing was heard in {seconds:.1f} s: {why}"
+    return result
 
 
 def transcribe_files(
@@ -78,13 +99,16 @@ def transcribe_files(
     out: Path | None = None,
     language: str | None = "es",
     on_progress: Callable[[str, float, float], None] = lambda name, done, total: None,
+    *,
+    overwrite: bool = False,
 ) -> Iterator[tuple[str, Path, Exception | None]]:
-    """Write a transcript for each recording; transcripts that exist are left as they are.
+    """Write a transcript for each recording; those that exist are left as they are. One that is empty is warned about.
 
     Args:
         output_format: one of `FORMATS`.
         out: folder for the transcripts; None writes each beside its recording.
         on_progress: called with the recording, its seconds that are done, and its length in seconds.
+        overwrite: replace transcripts that exist.
 
     Yields:
         The recording, the path of its transcript, and the error that prevented it or None. One bad recording doesn't
@@ -96,7 +120,7 @@ def transcribe_files(
     if output_format not in FORMATS:
         raise ValueError(f"the format is {output_format!r}; valid is {', '.join(FORMATS)}.")
     for file, target in targets(files, output_format, out).items():
-        if target.exists():
+        if target.exists() and not overwrite:
             yield file, target, None
             continue
         partial = target.with_name(f".{target.name}.partial")
@@ -111,6 +135,8 @@ def transcribe_files(
             )
             write_text(target, format_transcript(result, output_format))
             partial.unlink(missing_ok=True)
+            if "note" in result:
+                warnings.warn(f"{file}: {result['note']}.", stacklevel=2)
             yield file, target, None
         except (OSError, ValueError, RuntimeError) as error:
             yield file, target, error
@@ -119,15 +145,49 @@ def transcribe_files(
 def targets(files: list[str], output_format: str, out: Path | None = None) -> dict[str, Path]:
     """Return the path of each recording's transcript.
 
-    The format's suffix replaces that of the recording, or is added to it where two names would clash.
+    The format's suffix replaces that of the recording, or is added to it where two names would clash. That of a URL
+    goes to the current folder.
     """
     files = list(dict.fromkeys(files))
-    plain = {file: (out or Path(file).parent) / f"{Path(file).stem}.{output_format}" for file in files}
+    names = {file: _path(file) for file in files}
+    plain = {file: (out or name.parent) / f"{name.stem}.{output_format}" for file, name in names.items()}
     taken = list(plain.values())
     return {
-        file: target if taken.count(target) == 1 else target.with_name(f"{Path(file).name}.{output_format}")
+        file: target if taken.count(target) == 1 else target.with_name(f"{names[file].name}.{output_format}")
         for file, target in plain.items()
     }
+
+
+def describe_kept(text: Path, model: str, language: str | None) -> str:
+    """Return by what other model or in what other language a JSON transcript was made; "" if by and in these."""
+    try:
+        made = json.loads(text.read_text(encoding="utf-8"))
+        by, spoken = made.get("model"), made.get("language")
+    except (OSError, ValueError, AttributeError):
+        return ", but isn't a transcript"
+    words = f", made by {by}" if by and by != model else ""
+    return f"{words}, in {spoken!r}" if language and spoken and spoken != language else words
+
+
+def find_utterances(samples: np.ndarray) -> list[tuple[int, int]]:
+    """Return where somebody speaks in a float32 waveform at 16 kHz, with some padding: (start, end) in samples."""
+    padding = round(PADDING * SAMPLING_RATE)
+    utterances: list[tuple[int, int]] = []
+    for found in find_speech(samples, max_speech_duration_s=MAX_CHUNK_SECONDS - 2 * PADDING):
+        start, end = max(0, found["start"] - padding), min(len(samples), found["end"] + padding)
+        utterances.append((max(start, utterances[-1][1]) if utterances else start, end))
+    return utterances
+
+
+def join_utterances(utterances: list[tuple[int, int]], seconds: float) -> list[tuple[int, int]]:
+    """Join neighboring utterances as long as they fit into so many seconds, pauses included; return (start, end)."""
+    joined: list[tuple[int, int]] = []
+    for start, end in utterances:
+        if joined and end - joined[-1][0] <= seconds * SAMPLING_RATE:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def find_chunks(samples: np.ndarray) -> list[tuple[int, int]]:
@@ -138,16 +198,56 @@ def find_chunks(samples: np.ndarray) -> list[tuple[int, int]]:
     Returns:
         (start, end) of each chunk in samples, in order.
     """
-    found = find_speech(samples, max_speech_duration_s=MAX_CHUNK_SECONDS - 2 * PADDING)
-    padding = round(PADDING * SAMPLING_RATE)
-    chunks: list[tuple[int, int]] = []
-    for utterance in found:
-        start, end = max(0, utterance["start"] - padding), min(len(samples), utterance["end"] + padding)
-        if chunks and end - chunks[-1][0] <= MAX_CHUNK_SECONDS * SAMPLING_RATE:
-            chunks[-1] = (chunks[-1][0], end)
-        else:
-            chunks.append((max(start, chunks[-1][1]) if chunks else start, end))
+    return join_utterances(find_utterances(samples), MAX_CHUNK_SECONDS)
+
+
+def find_chunks_by_language(
+    asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, utterances: list[tuple[int, int]]
+) -> list[tuple[int, int, str]]:
+    """Return the chunks of speech, each with utterances of one language alone.
+
+    Whisper's detection errs in short stretches, so a change of language must be likelier than an error: of all
+    sequences of languages the likeliest is taken (Viterbi's algorithm).
+
+    Returns:
+        (start, end, ISO 639-1 code) of each chunk, in samples.
+    """
+    stretches = join_utterances(utterances, LANGUAGE_SECONDS)
+    languages, found = [], []
+    for start, end in stretches:
+        languages, probabilities = language_probabilities(asr, encode(asr, [samples[start:end]], LANGUAGE_SECONDS))
+        found.append(probabilities[0])
+    sequence = [languages[i] for i in likeliest_sequence(np.array(found), LANGUAGE_CHANGE)]
+    chunks: list[tuple[int, int, str]] = []
+    for spoken, run in itertools.groupby(zip(stretches, sequence, strict=True), key=lambda pair: pair[1]):
+        ends = [stretch for stretch, _ in run]
+        inside = [utterance for utterance in utterances if ends[0][0] <= utterance[0] < ends[-1][1]]
+        chunks += [(start, end, spoken) for start, end in join_utterances(inside, MAX_CHUNK_SECONDS)]
     return chunks
+
+
+def likeliest_sequence(probabilities: np.ndarray, change: float) -> list[int]:
+    """Return the likeliest state of each step, by Viterbi's algorithm.
+
+    Args:
+        probabilities: float (steps, states).
+        change: probability of going to another state, all others alike.
+    """
+    if not len(probabilities):
+        return []
+    scores = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
+    states = scores.shape[1]
+    stay, leave = np.log1p(-change), np.log(change / max(1, states - 1))
+    came_from = np.zeros(scores.shape, int)
+    total = scores[0]
+    for step in range(1, len(scores)):
+        best = int(total.argmax())
+        came_from[step] = np.where(total + stay >= total[best] + leave, np.arange(states), best)
+        total = np.maximum(total + stay, total[best] + leave) + scores[step]
+    sequence = [int(total.argmax())]
+    for step in range(len(scores) - 1, 0, -1):
+        sequence.append(int(came_from[step, sequence[-1]]))
+    return sequence[::-1]
 
 
 def format_transcript(result: dict, output_format: str) -> str:
@@ -170,6 +270,17 @@ def format_timestamp(seconds: float, decimal_marker: str) -> str:
     hours, rest = divmod(milliseconds, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
     return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{decimal_marker}{rest % 1000:03d}"
+
+
+def _is_in(language: str, chunk: tuple[int, int, str]) -> bool:
+    return chunk[2] == language
+
+
+def _path(file: str) -> Path:
+    """Return the path of a recording, which is a file's name alone for a URL."""
+    if "://" not in file:
+        return Path(file)
+    return Path(PurePosixPath(unquote(urlsplit(file).path)).name or "audio")
 
 
 def _transcribe_chunks(asr, samples, chunks, language) -> list[list[dict]]:

@@ -154,6 +154,23 @@ def detect_languages(asr: AutomaticSpeechRecognitionPipeline, encoded: BaseModel
     return [token.strip("<|>") for token in asr.tokenizer.convert_ids_to_tokens(tokens.tolist())]
 
 
+def language_probabilities(
+    asr: AutomaticSpeechRecognitionPipeline, encoded: BaseModelOutput
+) -> tuple[list[str], np.ndarray]:
+    """Return the languages that a multilingual Whisper knows, and how likely each is spoken.
+
+    Returns:
+        ISO 639-1 codes; and float32 probabilities of shape (questions, languages).
+    """
+    model, config = asr.model, asr.model.generation_config
+    names = sorted(config.lang_to_id)
+    start = torch.full((len(encoded.last_hidden_state), 1), config.decoder_start_token_id, device=model.device)
+    with torch.inference_mode():
+        logits = model(encoder_outputs=encoded, decoder_input_ids=start).logits[:, -1]
+    ids = torch.tensor([config.lang_to_id[name] for name in names], device=model.device)
+    return [name.strip("<|>") for name in names], logits[:, ids].float().softmax(dim=-1).cpu().numpy()
+
+
 def decode(
     asr: AutomaticSpeechRecognitionPipeline,
     encoded: BaseModelOutput,

@@ -3,13 +3,8 @@
 import functools
 import hashlib
 import io
-import os
-import shutil
-import struct
-import urllib.request
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -17,22 +12,18 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from transformers.pipelines.audio_utils import ffmpeg_read
 
+from .audio_decode import MAX_CHANNELS, check_sampling_rate, decode, join, split
+from .audio_source import VALID_AUDIO, encoded_source, name_audio, open_audio, rated_samples
 from .audio_vad import has_speech
 from .errors import NoSpeech
 from .files import atomic_write
 
 SAMPLING_RATE = 16_000  # Hz, what Whisper and silero-vad hear
-VALID_SAMPLING_RATES = (1_000, 768_000)  # Hz
-FFMPEG_SAMPLING_RATE = 48_000  # Hz, for the formats that libsndfile doesn't read
-URL_TIMEOUT = 30  # seconds
-MAX_CHANNELS = 32  # the shorter axis of a 2-D array is its channels, up to this many
 
 REFERENCE_MIN_SECONDS = 3.0  # XTTS's authors claim cloning from 3 s (coqui-tts, docs/source/models/xtts.md)
 REFERENCE_GOOD_SECONDS = 10.0
 CLIPPED_SHARE = 1e-3  # of the samples lying flat against the peak; clean speech has none
-UNKNOWN_WAV_SIZE = 0x7FFF0000  # writers to a pipe put this or more as a size that they can't know yet
 
 
 class Recording(NamedTuple):
@@ -63,10 +54,20 @@ class Reference:
 def load_audio(audio, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
     """Decode one piece of audio to float32 mono in [-1, 1], at its own rate or resampled to `sampling_rate`.
 
+    It is decoded, mixed and resampled block by block: hours of it need little more memory than the result does.
+
     Args:
-        audio: a path, an http(s) URL, the bytes of a file, an array or tensor of shape (samples,), (samples,
-            channels) or (channels, samples) taken to be at 16 kHz, or a dict with `"sampling_rate"` and `"array"` or
-            `"raw"`, or `"path"` or `"bytes"` (a row of `datasets.Audio`, decoded or not).
+        audio: one of
+
+            - a path, an http(s) URL or a data: URL;
+            - the bytes of a file: `bytes`, `bytearray` or `memoryview`;
+            - a binary file object or an upload that has one as its `file`: read from its start, or from where it is
+              if it can't seek, and left open;
+            - an array or tensor of shape (samples,), (samples, channels) or (channels, samples), of integers at full
+              scale or floats in [-1, 1], taken to be at 16 kHz;
+            - `(sampling_rate, array)` as Gradio has it, or `(array, sampling_rate)`;
+            - a dict with `"sampling_rate"` and `"array"` or `"raw"`, or `"path"` or `"bytes"` (a row of
+              `datasets.Audio`, decoded or not).
         sampling_rate: Hz to resample to; None keeps the audio's own.
 
     Returns:
@@ -75,21 +76,17 @@ def load_audio(audio, sampling_rate: int | None = None) -> tuple[np.ndarray, int
     Raises:
         FileNotFoundError, ValueError, TypeError: what was got, what is valid, what to do.
     """
-    samples, rate, name = _read(audio)
-    samples, rate = _to_mono_float32(samples, name), check_sampling_rate(rate, name)
-    if sampling_rate is not None and rate != sampling_rate:
-        samples, rate = resample(samples, rate, sampling_rate), sampling_rate
-    return samples, rate
-
-
-def check_sampling_rate(rate, name: str) -> int:
-    """Return a sampling rate in Hz as an int; raise ValueError if it is no rate, naming what it belongs to."""
-    if not isinstance(rate, (int, float, np.integer, np.floating)) or rate != int(rate):
-        raise ValueError(f"{name}: sampling_rate is {rate!r}; valid is a whole number of Hz, such as 16000.")
-    low, high = VALID_SAMPLING_RATES
-    if not low <= rate <= high:
-        raise ValueError(f"{name}: sampling rate is {rate} Hz; valid is {low} to {high} Hz. Give the true rate.")
-    return int(rate)
+    name = name_audio(audio)
+    if isinstance(audio, Reference):
+        audio = {"array": audio.array, "sampling_rate": audio.sampling_rate}
+    source = encoded_source(audio)
+    if source is not None and not _has_samples(audio):
+        with open_audio(source, name) as file:
+            return decode(file, name, sampling_rate)
+    samples, rate = _read_samples(audio, name)
+    rate = check_sampling_rate(rate, name)
+    samples, _ = join(split(_to_frames(samples, name)), rate, sampling_rate, name)
+    return samples, rate if sampling_rate is None else sampling_rate
 
 
 def resample(samples: np.ndarray, sampling_rate: int, target: int) -> np.ndarray:
@@ -103,7 +100,7 @@ def load_recording(audio) -> Recording:
     """Decode a question to 16 kHz; raise what `load_audio` raises."""
     start = perf_counter()
     samples, _ = load_audio(audio, SAMPLING_RATE)
-    return Recording(samples, _name(audio), perf_counter() - start)
+    return Recording(samples, name_audio(audio), perf_counter() - start)
 
 
 def refuse_silence(recording: Recording) -> None:
@@ -136,7 +133,8 @@ def load_reference(speaker_wav) -> list[Reference]:
     Raises:
         ValueError: under 3 s in all, silent or clipped. Under 10 s is warned about.
     """
-    recordings = speaker_wav if isinstance(speaker_wav, (list, tuple)) else [speaker_wav]
+    is_list = isinstance(speaker_wav, (list, tuple)) and rated_samples(speaker_wav) is None
+    recordings = speaker_wav if is_list else [speaker_wav]
     if isinstance(speaker_wav, Reference):
         return [speaker_wav]
     if not recordings:
@@ -168,22 +166,23 @@ def undecoded(dataset):
 
 def write_wav(path, samples: np.ndarray, sampling_rate: int) -> None:
     """Write a waveform of shape (samples,) in [-1, 1] as 16-bit PCM; the file appears whole or not at all."""
-    with atomic_write(path) as temporary:
-        soundfile.write(temporary, samples, sampling_rate, subtype="PCM_16", format="WAV")
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:  # Python opens names of any encoding
+        soundfile.write(file, samples, sampling_rate, subtype="PCM_16", format="WAV")
 
 
 def _check_reference(recording) -> Reference:
-    if isinstance(recording, (str, os.PathLike)):
-        return _check_encoded(_fetch(os.fspath(recording)), os.fspath(recording))
-    if isinstance(recording, (bytes, bytearray)):
-        return _check_encoded(bytes(recording))
-    return recording if isinstance(recording, Reference) else _check_samples(*load_audio(recording), _name(recording))
+    if isinstance(recording, Reference):
+        return recording
+    name, source = name_audio(recording), encoded_source(recording)
+    if source is None or isinstance(recording, dict):
+        return _check_samples(*load_audio(recording), name)
+    with open_audio(source, name) as file:
+        return _check_encoded(file.read(), name)
 
 
 @functools.lru_cache(maxsize=16)  # a voice that answers again isn't listened to again: 0.2 s
-def _check_encoded(data: bytes, path: str | None = None) -> Reference:
-    recording = data if path is None else {"bytes": data, "path": path}
-    return _check_samples(*load_audio(recording), _name(recording))
+def _check_encoded(data: bytes, name: str) -> Reference:
+    return _check_samples(*decode(io.BytesIO(data), name), name)
 
 
 def _check_samples(samples: np.ndarray, rate: int, name: str) -> Reference:
@@ -207,156 +206,61 @@ def _clipped_share(samples: np.ndarray) -> float:
     return float(runs.mean()) if runs.size else 0.0
 
 
-def _read(audio) -> tuple[np.ndarray, int, str]:
-    """Return the samples of any kind of input in any layout, their rate in Hz, and a name for messages."""
-    name = _name(audio)
-    if isinstance(audio, Reference):
-        return audio.array, audio.sampling_rate, name
-    if isinstance(audio, (str, os.PathLike)):
-        return *_decode(_fetch(os.fspath(audio)), name), name
-    if isinstance(audio, (bytes, bytearray)):
-        return *_decode(bytes(audio), name), name
+def _has_samples(audio) -> bool:
+    """Return whether a dict has its samples decoded; they come before a path beside them."""
+    return (
+        isinstance(audio, dict)
+        and any(audio.get(key) is not None for key in ("array", "raw"))
+        and audio.get("sampling_rate") is not None
+    )
+
+
+def _read_samples(audio, name: str) -> tuple[np.ndarray, float]:
+    """Return the samples of an input that isn't encoded, in any layout, and their rate in Hz."""
     if isinstance(audio, dict):
-        array = next((audio[key] for key in ("array", "raw") if audio.get(key) is not None), None)
-        if array is not None and "sampling_rate" in audio:
-            return _to_numpy(array, name), audio["sampling_rate"], name
-        if audio.get("bytes"):
-            return *_decode(bytes(audio["bytes"]), name), name
-        if audio.get("path") is not None:
-            return _read(audio["path"])
-        raise ValueError(
-            f"the audio dict has the keys {sorted(map(str, audio))}; valid is 'array' or 'raw' with 'sampling_rate', "
-            "or 'bytes', or 'path'."
-        )
+        if not _has_samples(audio):
+            raise ValueError(
+                f"the audio dict has the keys {sorted(map(str, audio))}; valid is 'array' or 'raw' with "
+                "'sampling_rate', or 'bytes', or 'path'."
+            )
+        array = next(audio[key] for key in ("array", "raw") if audio.get(key) is not None)
+        return _to_numpy(array, name), _to_number(audio["sampling_rate"])
     if hasattr(audio, "get_all_samples"):  # torchcodec's AudioDecoder, which datasets >= 4 hands out
         decoded = audio.get_all_samples()
-        return decoded.data.numpy(), decoded.sample_rate, name
-    return _to_numpy(audio, name), SAMPLING_RATE, name
+        return decoded.data.numpy(), decoded.sample_rate
+    if pair := rated_samples(audio):
+        return _to_numpy(pair[0], name), _to_number(pair[1])
+    return _to_numpy(audio, name), SAMPLING_RATE
 
 
-def _fetch(location: str) -> bytes:
-    """Read the bytes behind a path or an http(s) URL."""
-    if location.startswith(("http://", "https://")):
-        try:
-            with urllib.request.urlopen(location, timeout=URL_TIMEOUT) as response:
-                return response.read()
-        except OSError as error:
-            raise ValueError(
-                f"could not download {location}: {error}. Check the address and the connection."
-            ) from error
-    path = Path(location)
-    if path.is_dir():
-        raise IsADirectoryError(f"{location} is a folder; give an audio file (wav, flac, ogg, mp3).")
-    if not path.exists():
-        raise FileNotFoundError(f"there is no audio file {location}; check the path (now in {Path.cwd()}).")
-    return path.read_bytes()
-
-
-def _decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    """Decode a file's bytes with libsndfile, or with FFmpeg if libsndfile doesn't know the format."""
-    if not data:
-        raise ValueError(f"{name} is empty (0 bytes); give an audio file (wav, flac, ogg, mp3) with speech in it.")
-    try:
-        file = soundfile.SoundFile(io.BytesIO(data))
-    except soundfile.LibsndfileError as error:
-        if _is_truncated(data):
-            raise ValueError(_truncated(name)) from error
-        return _decode_with_ffmpeg(data, name)
-    with file:
-        announced, rate = file.frames, file.samplerate
-        try:
-            samples = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(
-                f"{name} is damaged or truncated ({error}). Copy, download or record it again."
-            ) from error
-    if len(samples) < announced or _is_truncated(data):
-        raise ValueError(_truncated(name))
-    return samples, rate
-
-
-def _decode_with_ffmpeg(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    if shutil.which("ffmpeg") is None:
-        raise ValueError(
-            f"{name} is no audio that libsndfile reads (wav, flac, ogg, mp3, aiff, au). If it is m4a, webm, aac, wma "
-            "or video, install FFmpeg (apt-get install ffmpeg, brew install ffmpeg) or convert it to wav."
-        )
-    try:
-        return ffmpeg_read(data, FFMPEG_SAMPLING_RATE), FFMPEG_SAMPLING_RATE
-    except ValueError as error:
-        raise ValueError(
-            f"{name} holds no audio that libsndfile or FFmpeg can read (its first bytes are {data[:8]!r}). "
-            "Give a wav, flac, ogg or mp3 file."
-        ) from error
-
-
-def _truncated(name: str) -> str:
-    return f"{name} is truncated: it ends before its header says. Copy, download or record it again."
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Return whether a wav, an aiff or an Ogg stream ends before its headers say, which libsndfile ignores."""
-    if data[:4] == b"OggS":  # RFC 3533 §6: a page is a header of 27 bytes, a table of lengths, and as much data
-        page = data[data.rfind(b"OggS") :]
-        return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
-    if data[:4] == b"FORM":
-        return len(data) < 8 + int.from_bytes(data[4:8], "big")
-    if data[:4] != b"RIFF":
-        return False
-    position = 12
-    while position + 8 <= len(data):
-        kind, size = struct.unpack_from("<4sI", data, position)
-        if kind == b"data":
-            return size < UNKNOWN_WAV_SIZE and position + 8 + size > len(data)
-        position += 8 + size + size % 2
-    return True
+def _to_number(rate):
+    """Return the number in an array or tensor without dimensions; what else there is stays as it is."""
+    return rate.item() if isinstance(rate, (np.ndarray, torch.Tensor)) and rate.ndim == 0 else rate
 
 
 def _to_numpy(array, name: str) -> np.ndarray:
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu().float().numpy() if array.is_floating_point() else array.cpu().numpy()
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:  # lists of unequal lengths
+        raise TypeError(f"{name} holds no samples ({error}); {VALID_AUDIO}.") from error
     if array.dtype.kind not in "iuf":
-        raise TypeError(
-            f"{name} holds no samples but {array.dtype}; valid audio is a path, an http(s) URL, bytes, an array "
-            "of integers or floats, or a dict with 'array' and 'sampling_rate'."
-        )
+        raise TypeError(f"{name} holds no samples but {array.dtype}; {VALID_AUDIO}.")
     return array
 
 
-def _to_mono_float32(samples: np.ndarray, name: str) -> np.ndarray:
-    """Average the channels and scale the sample type to float32 in [-1, 1]."""
+def _to_frames(samples: np.ndarray, name: str) -> np.ndarray:
+    """Return samples of any layout as (frames, channels)."""
     if samples.size == 0:
         raise ValueError(f"{name} has no samples; give audio with speech in it.")
     if samples.ndim > 2 or (samples.ndim == 2 and min(samples.shape) > MAX_CHANNELS) or samples.ndim == 0:
         raise ValueError(
             f"{name} has shape {samples.shape}; valid is (samples,), (samples, channels) or (channels, samples)."
         )
-    if samples.dtype.kind == "u":  # unsigned PCM is centred on half its range
-        half = np.iinfo(samples.dtype).max / 2 + 0.5
-        samples = (samples.astype(np.float64) - half) / half
-    elif samples.dtype.kind == "i":
-        samples = samples.astype(np.float64) / -float(np.iinfo(samples.dtype).min)
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name} has samples that are NaN or infinite; record or convert it again.")
-    if samples.ndim == 2:
-        samples = samples.mean(axis=int(np.argmin(samples.shape)), dtype=np.float64)
-    peak = float(np.abs(samples).max())
-    if peak > 8.0:  # codecs overshoot 1.0 by a little; integers kept as floats by thousands
-        raise ValueError(
-            f"{name} has float samples up to {peak:.0f}; valid is [-1, 1]. "
-            "Divide by 32768 if they were 16-bit, or give int16."
-        )
-    return np.clip(samples, -1.0, 1.0).astype(np.float32)
-
-
-def _name(audio) -> str:
-    """Return the name of an input for a message, without its samples."""
-    if isinstance(audio, (str, os.PathLike)):
-        return f"'{os.fspath(audio)}'"
-    if isinstance(audio, dict) and isinstance(audio.get("path"), str):
-        return f"'{audio['path']}'"
-    return f"the audio given as {type(audio).__name__}"
+    if samples.ndim == 1:
+        return samples[:, np.newaxis]
+    return samples if samples.shape[1] <= samples.shape[0] else samples.T
 
 
 def _describe(samples: np.ndarray, rate: int) -> str:

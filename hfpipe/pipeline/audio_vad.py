@@ -3,6 +3,7 @@
 import copy
 import functools
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,6 +14,11 @@ from .engine_cancel import holding
 SPEECH_THRESHOLD = 0.5  # probability of speech, silero-vad's own default
 VAD_SAMPLING_RATE = 16_000  # Hz
 LISTENING_BLOCK = 30 * VAD_SAMPLING_RATE  # samples; the first block with speech in it is enough
+FRAME = 512  # samples that silero-vad takes at a time
+
+# silero-vad misses words of quiet recordings. Those blocks whose peak is below QUIET are made louder for it.
+QUIET, LOUD, MAX_GAIN = 0.05, 0.5, 1000.0
+PEAK_SHARE = 0.001  # of a block's samples may be louder than what counts as its peak: clicks
 
 # silero-vad keeps state between the frames of a recording, in the model: two threads in it would end the process.
 _lock = threading.Lock()
@@ -30,13 +36,22 @@ def find_speech(samples: np.ndarray, **options) -> list[dict[str, int]]:
     # Its steps are too small to share between cores, and threads that wait for each other slow a busy machine.
     with holding(_lock), limit_threads(1):
         get_speech_timestamps, model = _silero()
-        return get_speech_timestamps(torch.from_numpy(samples), model, threshold=SPEECH_THRESHOLD, **options)
+        louder = _Louder(model, [gain(block) for block in _blocks(samples)])
+        return get_speech_timestamps(torch.from_numpy(samples), louder, threshold=SPEECH_THRESHOLD, **options)
 
 
 def has_speech(samples: np.ndarray) -> bool:
     """Return whether somebody speaks in a float32 waveform of shape (samples,) at 16 kHz."""
-    starts = range(0, len(samples), LISTENING_BLOCK)
-    return any(find_speech(samples[start : start + LISTENING_BLOCK]) for start in starts)
+    return any(find_speech(block) for block in _blocks(samples))
+
+
+def gain(samples: np.ndarray) -> float:
+    """Return the factor that makes a quiet float32 waveform (samples,) loud enough for silero-vad; 1 for others."""
+    if not len(samples):
+        return 1.0
+    rank = len(samples) - 1 - int(PEAK_SHARE * len(samples))
+    peak = float(np.partition(np.abs(samples), rank)[rank])
+    return min(MAX_GAIN, LOUD / peak) if 0 < peak < QUIET else 1.0
 
 
 def new_detector() -> torch.nn.Module:
@@ -45,6 +60,26 @@ def new_detector() -> torch.nn.Module:
         detector = copy.deepcopy(_silero()[1])
     detector.reset_states()
     return detector
+
+
+def _blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
+    return (samples[start : start + LISTENING_BLOCK] for start in range(0, len(samples), LISTENING_BLOCK))
+
+
+class _Louder:
+    """A silero-vad model that hears each block of a recording with a gain of its own; no copy of it is made."""
+
+    def __init__(self, model: torch.nn.Module, gains: list[float]):
+        self.model, self.gains, self.position = model, gains, 0
+
+    def reset_states(self) -> None:
+        self.model.reset_states()
+        self.position = 0
+
+    def __call__(self, frame: torch.Tensor, sampling_rate: int) -> torch.Tensor:
+        factor = self.gains[min(self.position // LISTENING_BLOCK, len(self.gains) - 1)]
+        self.position += FRAME
+        return self.model(frame if factor == 1 else (frame * factor).clamp(-1, 1), sampling_rate)
 
 
 @functools.cache

@@ -139,8 +139,9 @@ class VoiceQAPipeline(Pipeline):
         """Answer one spoken question, or each of many, aloud.
 
         Args:
-            audio: a path, an http(s) URL, bytes, an array (at 16 kHz), a dict with "array" and "sampling_rate"; or a
-                list, a generator or a dataset of them (rows with an "audio" column).
+            audio: a path, an http(s) or data: URL, bytes, a binary file object, an array (at 16 kHz), a pair
+                `(sampling_rate, array)` or a dict with "array" and "sampling_rate" (see `load_audio`); or a list, a
+                generator or a dataset of them (rows with an "audio" column).
             speaker_wav: a recording, or several, of the voice to answer in: 10 to 15 s by a speaker who agreed to be
                 cloned. None is the voice part's own.
             speaker: instead of `speaker_wav`, the name of a voice that the part has, or that `pipe.tts.save_voice`

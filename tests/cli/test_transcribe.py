@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from transformers import pipeline
 from typer.testing import CliRunner
 
+import hfpipe
 import hfpipe.cli.transcription as transcribing
 from hfpipe.cli.app import app
 from hfpipe.cli.transcription import (
     MAX_CHUNK_SECONDS,
     find_chunks,
+    find_chunks_by_language,
+    find_utterances,
     format_timestamp,
     format_transcript,
+    likeliest_sequence,
     targets,
     transcribe_file,
     transcribe_files,
@@ -151,3 +155,121 @@ def test_the_command_line(tiny_whisper, tmp_path):
     result = runner.invoke(app, [*command[:-1], "docx"])
     assert result.exit_code == 1 and "valid is txt, srt, vtt, json" in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes((EXAMPLES / "pregunta.wav").read_bytes())
+    return path
+
+
+def test_an_existing_text_is_kept_and_said_so(tiny_whisper, recording):
+    text = recording.with_suffix(".txt")
+    text.write_text("corregido a mano")
+    command = ["transcribe", str(recording), "--model", str(tiny_whisper)]
+    result = runner.invoke(app, command)
+    assert result.exit_code == 0 and "kept" in result.stderr and "exists already" in result.stderr
+    assert "→" not in result.stderr and "Loading" not in result.stderr and text.read_text() == "corregido a mano"
+    result = runner.invoke(app, [*command, "--overwrite"])
+    assert result.exit_code == 0 and f"→ {text}" in result.stderr and "exists already" not in result.stderr
+    assert text.read_text() != "corregido a mano"
+
+
+def test_a_text_by_another_model_or_in_another_language_is_said_to_be(tiny_whisper, recording, tmp_path):
+    command = ["transcribe", str(recording), "--model", str(tiny_whisper), "--format", "json"]
+    assert runner.invoke(app, command).exit_code == 0
+    text = recording.with_suffix(".json")
+    made = json.loads(text.read_text())
+    assert made["model"] == str(tiny_whisper) and made["language"] == "es"
+    same = runner.invoke(app, command).stderr
+    assert "exists already;" in same and "made by" not in same
+    text.write_text(json.dumps(made | {"model": "openai/whisper-tiny"}))
+    assert "made by openai/whisper-tiny" in runner.invoke(app, command).stderr
+    text.write_text(json.dumps(made))
+    assert "in 'es'" in runner.invoke(app, [*command, "--language", "en"]).stderr
+    text.write_text("{")
+    assert "isn't a transcript" in runner.invoke(app, command).stderr
+
+
+def test_a_recording_in_which_nothing_was_heard_is_noted(tiny_whisper, tmp_path):
+    soundfile.write(tmp_path / "still.wav", np.random.default_rng(0).normal(0, 1e-3, 48_000), 16_000)
+    command = ["transcribe", str(tmp_path / "still.wav"), "--model", str(tiny_whisper)]
+    for language in ("es", "auto"):
+        for output_format in ("txt", "json", "srt"):
+            options = ["--language", language, "--format", output_format, "--overwrite"]
+            result = runner.invoke(app, [*command, *options])
+            assert result.exit_code == 0, result.stderr
+            assert "Note:" in result.stderr and "still.wav: nothing was heard in 3.0 s" in result.stderr
+    assert json.loads((tmp_path / "still.json").read_text())["note"].startswith("nothing was heard")
+
+
+def test_words_that_whisper_does_not_understand_are_noted(asr, recording, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        transcribing, "_transcribe_chunks", lambda asr, samples, chunks, language: [[] for _ in chunks]
+    )
+    with pytest.warns(UserWarning, match="Whisper understood no word"):
+        assert [error for *_, error in transcribe_files(asr, [str(recording)], "txt", tmp_path / "out")] == [None]
+
+
+def test_an_unknown_language_is_refused_before_models_load(tiny_whisper, recording):
+    result = runner.invoke(app, ["transcribe", str(recording), "--model", str(tiny_whisper), "--language", "klingon"])
+    assert result.exit_code == 1 and "language is 'klingon'" in result.stderr and "Loading" not in result.stderr
+
+
+def test_the_text_of_a_url_goes_to_the_current_folder():
+    assert targets(["https://example.org/a/b%20c.mp3?x=1", "d/e.wav"], "txt") == {
+        "https://example.org/a/b%20c.mp3?x=1": transcribing.Path("b c.txt"), "d/e.wav": transcribing.Path("d/e.txt"),
+    }  # fmt: skip
+
+
+def test_the_likeliest_sequence_ignores_what_is_short_and_follows_what_lasts():
+    sure, unsure, other = [0.98, 0.01, 0.01], [0.2, 0.45, 0.35], [0.01, 0.01, 0.98]
+    assert likeliest_sequence(np.array([sure, unsure, sure, other, other]), 0.01) == [0, 0, 0, 2, 2]
+    assert likeliest_sequence(np.zeros((0, 3)), 0.01) == []
+    assert likeliest_sequence(np.ones((4, 1)), 0.01) == [0] * 4
+
+
+@pytest.mark.slow
+def test_no_chunk_has_two_languages(asr, minute, monkeypatch):
+    samples = transcribing.load_audio(str(minute), 16_000)[0]
+
+    def detect(asr, encoded):
+        detect.calls += 1
+        spanish = 0.9 if detect.calls > 3 else 0.1
+        return ["en", "es"], np.array([[1 - spanish, spanish]])
+
+    detect.calls = 0
+    monkeypatch.setattr(transcribing, "language_probabilities", detect)
+    result = transcribe_file(asr, minute, None)
+    assert {segment["language"] for segment in result["segments"]} == {"en", "es"} and result["language"] == "es"
+    languages = [segment["language"] for segment in result["segments"]]
+    assert languages == sorted(languages)
+    detect.calls = 0
+    chunks = find_chunks_by_language(asr, samples, find_utterances(samples))
+    assert [spoken for *_, spoken in chunks] == sorted(spoken for *_, spoken in chunks)
+    assert all(0 < end - start <= MAX_CHUNK_SECONDS * 16_000 for start, end, _ in chunks)
+
+
+@pytest.mark.offline
+@pytest.mark.slow
+def test_a_recording_that_changes_its_language_is_heard_in_both(tmp_path):
+    """The first 45 s in one language, then another: each stretch in its own."""
+    pipe, order = hfpipe.load(hfpipe.offline_repo()), ("en", "es")
+    said = {
+        "en": "The weather will be fine tomorrow morning, and we will walk along the river to the old bridge. ",
+        "es": "Mañana por la mañana hará buen tiempo, y vamos a caminar junto al río hasta el puente viejo. ",
+    }
+    parts = []
+    for language in order:
+        samples, rate = pipe.tts(said[language], language=language), pipe.tts.sampling_rate
+        repeated = np.concatenate([samples, np.zeros(rate // 2, np.float32)])
+        parts.append(np.tile(repeated, round(45 * rate / len(repeated))))
+    soundfile.write(tmp_path / "both.wav", np.concatenate(parts), rate)
+    result = transcribe_file(pipe.asr, tmp_path / "both.wav", None)
+    border = len(parts[0]) / rate
+    for segment in result["segments"]:
+        if abs((segment["start"] + segment["end"]) / 2 - border) > 10:
+            assert segment["language"] == order[segment["start"] > border], segment
+    text = result["text"].lower()
+    assert text.count("bridge") >= 4 and text.count("puente") >= 4
