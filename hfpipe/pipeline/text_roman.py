@@ -1,0 +1,105 @@
+"""Write Roman numerals out in words: centuries, chapters, monarchs and popes, congresses, years."""
+
+import re
+
+from .text_locale import base_language
+from .text_numbers import cardinal, is_feminine, roman, say_ordinal
+
+KINGS = set(
+    """Abderramán Adriano Alberto Alejandro Alfonso Amadeo Balduino Benedicto Bermudo Bonifacio Calixto Carlos
+    Celestino Clemente Constantino Cristián Darío Eduardo Enrique Esteban Eugenio Federico Felipe Fernando Francisco
+    Gregorio Guillermo Gustavo Harald Hassan Honorio Humberto Inocencio Iván Jacobo Jaime Jerjes Jorge José Juan Julio
+    León Leopoldo Luis Manuel Martín Maximiliano Miguel Mohamed Moctezuma Napoleón Nicolás Ordoño Otón Pablo Pedro
+    Pío Ramiro Ramsés Ricardo Roberto Sancho Silvestre Sixto Teodosio Tutmosis Urbano Víctor""".split()
+)
+QUEENS = set("Ana Beatriz Berenguela Blanca Catalina Cleopatra Cristina Isabel Juana Leonor Margarita María Urraca "
+             "Victoria".split())  # fmt: skip
+MONARCHS = set(
+    """Alexander Alfonso Benedict Catherine Charles Clement Constantine Edward Elizabeth Ferdinand Francis Frederick
+    George Gregory Gustav Henry Innocent Isabella James John Leo Louis Mary Napoleon Nicholas Paul Peter Philip Pius
+    Ramses Richard Urban Victoria William""".split()
+)
+NUMBERED = {
+    "es": r"siglos?|milenio|capítulos?|tomo|título|volumen|acto|libro|parte|artículo|sección|apartado|anexo|tabla"
+    r"|figura|lección|tema|unidad|canto|escena|dinastía|región|fase|tipo|grado|nivel|clase|grupo|factor|temporada"
+    r"|episodio|página|par|cuadro|lámina|apéndice|módulo|bloque",
+    "en": r"chapters?|book|part|volume|act|scene|section|article|appendix|table|figure|type|phase|grade|level|class"
+    r"|unit|lesson|season|episode|war|bowl|stage|schedule|century",
+}
+CANONICAL = r"(?=[MDCLXVI])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
+NAMED = re.compile(rf"\b([A-ZÁÉÍÓÚ][a-záéíóúñ]+) ({CANONICAL})(?!\w|\.\w|['’]\w)")
+INITIAL = re.compile(r"\.\s+[A-ZÁÉÍÓÚ]")
+BEFORE_NAME = re.compile(
+    rf"\b([Ee]l|[Ll]a|[Dd]el|[Aa]l|[Uu]n|[Uu]na|[Ss]u|[Ee]sta|[Ee]ste) ({CANONICAL}) (?=([A-ZÁÉÍÓÚ][a-záéíóúñ]+))"
+)
+NO_NAMES = set("A Al Del El En La Las Los Su The Un Una Y".split())
+LONG = re.compile(rf"(?<![\w.])({CANONICAL})(?![\w'’])")
+LONGEST_LEFT = 3  # shorter ones may be sizes and abbreviations: "XL", "CD", "MIX"
+
+
+def read_roman(text: str, language: str) -> str:
+    """Write out Roman numerals where what stands beside them tells that they are some.
+
+    Monarchs and popes have ordinals up to ten in Spanish, and always in English ("Felipe sexto", "Henry the eighth").
+    Single letters are read only after a monarch, a noun that is numbered or an article: "Malcolm X", "vitamina C" and
+    "plan B" stay.
+    """
+    base = base_language(language)
+    if base == "es":
+        text = re.sub(r"\bs(s?)\. ?(?=[IVX])", r"siglo\1 ", text)
+    nouns = rf"(?i:\b({NUMBERED[base]}) )"
+    text = re.sub(
+        rf"{nouns}({CANONICAL})\b(?:(,? (?:y|a|al|and|to) |[-–])({CANONICAL})\b)?",
+        lambda match: f"{match[1]} {roman(match[2])}" + (
+            f"{(' a ' if base == 'es' else ' to ') if match[3] in '-–' else match[3]}{roman(match[4])}" if match[4] else ""
+        ),
+        text,
+    )  # fmt: skip
+    if base == "es":
+        text = NAMED.sub(_say_named, BEFORE_NAME.sub(_say_before, text))
+        return _read_long(re.sub(r"(?<![\w.])([IVX]{1,4})(?= de [A-Z][a-záéíóúñ]+\b)", _say_of, text), language)
+    return _read_long(NAMED.sub(_say_english, text), language)
+
+
+def _read_long(text: str, language: str) -> str:
+    """Read what can't be anything else than a Roman numeral: "MCMXCIV", "XVIII"."""
+    return LONG.sub(
+        lambda match: cardinal(roman(match[1]), language) if len(match[1]) > LONGEST_LEFT else match[0], text
+    )
+
+
+def _ordinal(letters: str, feminine: bool = False) -> str:
+    number = roman(letters)
+    return say_ordinal(number, "es", feminine=feminine) if number <= 10 else cardinal(number, "es")
+
+
+def _say_named(match: re.Match) -> str:
+    name, letters = match[1], match[2]
+    is_initial = len(letters) == 1 and INITIAL.match(match.string, match.end())
+    if (name in QUEENS or name in KINGS) and not is_initial:
+        return f"{name} {_ordinal(letters, feminine=name in QUEENS)}"
+    is_word = len(letters) == 1 or set(letters) - set("IVXL") or name in NO_NAMES or letters == "XL"
+    return match[0] if is_word else f"{name} {roman(letters)}"  # not "Malcolm X", "Disco CD", "Camisa XL"
+
+
+def _say_of(match: re.Match) -> str:
+    """Read "V de Alemania" of "Carlos I de España y V de Alemania"."""
+    return _ordinal(match[1])
+
+
+def _say_english(match: re.Match) -> str:
+    name, letters = match[1], match[2]
+    is_pronoun = letters == "I" and re.match(r" (?!of\b)\w", match.string[match.end() :])
+    if name in MONARCHS and not is_pronoun:
+        return f"{name} the {say_ordinal(roman(letters), 'en')}"
+    is_word = len(letters) == 1 or set(letters) - set("IVXL") or name in NO_NAMES or letters == "XL"
+    return match[0] if is_word else f"{name} {roman(letters)}"
+
+
+def _say_before(match: re.Match) -> str:
+    """Read "la II Guerra", "el XIX Congreso" as ordinals."""
+    letters, noun = match[2], match[3]
+    if set(letters) - set("IVXL"):
+        return match[0]
+    feminine = match[1].lower() in ("la", "una", "esta") or is_feminine(noun)
+    return f"{match[1]} {say_ordinal(roman(letters), 'es', feminine=feminine, short=not feminine)} "
