@@ -168,6 +168,14 @@ class Formula:
     def _power(self, said: str) -> str:
         return f"{'a la' if self.base == 'es' else 'to the power of'} {said}"
 
+    def _argument(self) -> str:
+        """Return "de x" for the "(x)" of "f(x)"; a longer argument keeps its parentheses."""
+        of = self.words["of"]
+        if len(self.tokens) > 1 and self.tokens[1] == ")":
+            argument, _ = self._next([]), self.tokens.pop(0)
+            return f"{of} {argument}"
+        return f"{of} ("
+
     def _root(self) -> str:
         degree = ""
         if self.tokens and self.tokens[0] == "[":
@@ -231,7 +239,7 @@ class Formula:
             self.is_in_bars = not self.is_in_bars
             return words["abs"] if self.is_in_bars else ""
         if token == "(" and said and re.fullmatch("[fghFGHPpLTVy]", said[-1]):
-            return f"{words['of']} ("
+            return self._argument()
         special = {"-": NAMES[self.base]["−"], "*": NAMES[self.base]["×"], "/": words["over"], "'": words["prime"],
                    "!": words["factorial"], "~": "", "[": "(", "]": ")"}  # fmt: skip
         if token in special:
@@ -246,4 +254,5 @@ def _say(match: re.Match, language: str) -> str:
     if match["dollar"] is not None and not IS_MATH.search(match["dollar"].strip()):
         return match[0]
     said = say_formula(inner, language)
-    return f" {said} " if match["bare"] or match["inline"] or match["dollar"] else f" {said}. "
+    is_displayed = not (match["bare"] or match["inline"] or match["dollar"])
+    return f" {said.rstrip(' .,')}. " if is_displayed else f" {said} "

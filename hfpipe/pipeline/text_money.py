@@ -135,7 +135,7 @@ def read_money(text: str, language: str) -> str:
         if other:
             to = "a" if base == "es" else "to"
             said = f"{_agreed(say_number(number, language), names, language)} {to} {said}"
-        if match["minus"]:
+        if match["minus"] or groups.get("minus_inside"):
             said = f"{'menos' if base == 'es' else 'minus'} {said}"
         return f" {said}{''.join(f' {say_per(each, language)}' for each in per.split('/')[1:])} "
 
@@ -166,7 +166,7 @@ def _amounts(language: str) -> tuple[re.Pattern, re.Pattern]:
         re.compile(
             rf"{minus}(?<!\w)(?:(?P<code>{codes}|US){BLANK}?)??"
             rf"(?P<before>{signs}|{codes}|(?:{_any(LETTER_SIGNS)})(?=\d|{BLANK}\d+[.,]\d\d\b)){BLANK}?"
-            rf"(?<![\d.,]){amount}"
+            rf"(?P<minus_inside>[-−])?(?<![\d.,]){amount}"
             rf"(?:{BLANK}?(?P<after>(?:{after})(?!\w)|(?i:{_any(_named(language))})(?!\w)))?{per}"
         ),
         re.compile(

@@ -11,7 +11,7 @@ from .text_numbers import BLANK, DENOMINATORS, agree, cardinal, noun_after, numb
 from .text_numbers import roman as roman
 
 ORDINAL_MARKS = {
-    "es": r"\.?[ºª](?!\w)|\.?(?:er|ero|era|ro|ra|do|da|to|ta|mo|ma|vo|va|no|na)\b|\.[ao]s\b|\.?ᵉʳ|\.?[ᵒᵃ]ˢ?",
+    "es": r"\.?[ºª](?!\w)|(?:\.?er\b\.(?= [a-záéíóú]))|\.?(?:er|ero|era|ro|ra|do|da|to|ta|mo|ma|vo|va|no|na)\b|\.[ao]s\b|\.?ᵉʳ|\.?[ᵒᵃ]ˢ?",
     "en": r"(?:st|nd|rd|th)\b",
 }
 # Nouns that are numbered: "1° piso" is an ordinal before these; elsewhere "°" is degrees.
@@ -43,7 +43,7 @@ def read_ordinals(text: str, language: str) -> str:
     text = re.sub(rf"(?<![\d.,])(\d{{1,3}})\.?°(?={BLANK}{NUMBERED})", r"\1º", text, flags=re.IGNORECASE)
 
     def say(match: re.Match) -> str:
-        mark, number = match[2].removeprefix(".").replace("ᵉʳ", "er"), int(match[1])
+        mark, number = match[2].strip(".").replace("ᵉʳ", "er"), int(match[1])
         after = match.string[match.end() :]
         noun = noun_after(match)
         is_numbered = re.match(f"{BLANK}{NUMBERED}", after, flags=re.IGNORECASE)
