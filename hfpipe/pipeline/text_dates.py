@@ -69,7 +69,7 @@ def read_dates(text: str, language: str) -> str:
     short_date = functools.partial(_short_date, language=language)
     text = re.sub(f"(?i:(?P<word>{DATED[base]}))?" + day_month, short_date, text)
     text = re.sub(
-        rf"(?<![\w-])(?P<day>\d{{1,2}})(?P<mark>[-/ ])(?:de )?(?P<month>{names})\.?(?P=mark)(?P<year>\d{{4}}|\d\d)(?![\w/-])",
+        rf"(?<![\w-])(?P<day>\d{{1,2}})(?P<mark>[-/ ])(?:de )?(?P<month>{names})\.?(?P=mark)(?:del? )?(?P<year>\d{{4}}|\d\d)(?![\w/-])",
         named,
         text,
         flags=re.IGNORECASE,
@@ -77,6 +77,12 @@ def read_dates(text: str, language: str) -> str:
     whole = "|".join(get_month_names("wide", locale=base).values())
     if base == "es":
         return re.sub(rf"(?<![\d.,])1(?:\.?[º°]|ro\.?|ero)? de (?={whole})", "primero de ", text)
+    text = re.sub(
+        rf"\b({names})\.? (?=\d{{1,2}},? \d{{4}}\b)",
+        lambda match: f"{get_month_names('wide', locale='en')[numbers[match[1].lower()]]} ",
+        text,
+        flags=re.IGNORECASE,
+    )
     text = re.sub(
         rf"\b({whole}) (\d{{1,2}})\b(?![:.,]\d|st|nd|rd|th)",
         lambda match: f"{match[1]} {say_ordinal(int(match[2]), language)}",
@@ -206,8 +212,10 @@ def _spanish_hour(hour: int, minutes: int, period: str) -> str:
         said += " " + parts.get(minutes, both + cardinal(minutes, "es"))
     elif not period and hour > 12:
         said += " horas"
-    if hour == 12 and not minutes and period:
-        return said + (" del mediodía" if period == "p" else " de la noche")
+    if hour == 12 and period == "a":
+        return f"{said} de la noche"
+    if hour == 12 and period and not minutes:
+        return f"{said} del mediodía"
     if period == "p":
         return said + (" de la tarde" if hour < 8 or hour == 12 else " de la noche")
     return said + (" de la mañana" if period else "")

@@ -79,7 +79,16 @@ def read_measures(text: str, language: str) -> str:
         per = "".join(f"{say_per(each, language)} " for each in (match[3] or "").split("/") if each)
         return count(match[1], unit_names(match[2], base), language) + per
 
-    return re.sub(pattern, say, text)
+    text = re.sub(pattern, say, text)
+    return re.sub(rf"(?<![\d_])(\b\w+\b)/({signs_of_units(base)})(?![\w/])", functools.partial(_rate, language=language), text)
+
+
+def _rate(match: re.Match, language: str) -> str:
+    """Read a rate without a number, "km/h" or "habitantes/km²", but leave "A/V" and "y/o"."""
+    base, unit = base_language(language), match[1]
+    if unit in UNITS and (len(match[0]) > 3 or match[0] == "m/s"):
+        return f"{unit_names(unit, base)[1]} {say_per(match[2], language)}"
+    return f"{unit} {say_per(match[2], language)}" if len(unit) > 2 and len(match[2]) > 1 else match[0]
 
 
 def say_per(unit: str, language: str) -> str:

@@ -62,14 +62,24 @@ def say_number(number: str, language: str) -> str:
         said = say_digits(whole, language)
     else:
         said = cardinal(int(whole), language)
+    return f"{said} {_fraction(mark, decimals, language)}" if decimals else said
+
+
+def say_decimal(whole: str, mark: str, decimals: str, language: str) -> str:
+    """Return a number in words whose mark is known to be the decimal separator."""
+    return f"{cardinal(int(whole), language)} {_fraction(mark, decimals, language)}".strip()
+
+
+def _fraction(mark: str, decimals: str, language: str) -> str:
+    """Return the decimals of a number in words: "coma cinco", "point five"; "" if there are none."""
     if not decimals:
-        return said
+        return ""
     if base_language(language) == "en":
-        return f"{said} point {say_digits(decimals, language)}"
+        return f"point {say_digits(decimals, language)}"
     zeros = len(decimals) - len(decimals.lstrip("0"))
     rest = decimals[zeros:]
     tail = say_digits(rest, language) if len(rest) > 2 else cardinal(int(rest), language) if rest else ""
-    return " ".join([said, "coma" if mark == "," else "punto", *["cero"] * zeros, tail]).strip()
+    return " ".join(["coma" if mark == "," else "punto", *["cero"] * zeros, tail]).strip()
 
 
 def say_digits(digits: str, language: str) -> str:

@@ -7,7 +7,7 @@ from .text_locale import base_language
 from .text_measures import read_measures as read_measures
 from .text_measures import signs_of_units, unit_names
 from .text_money import read_money as read_money
-from .text_numbers import BLANK, DENOMINATORS, agree, cardinal, noun_after, number_pattern, say_number, say_ordinal
+from .text_numbers import BLANK, DENOMINATORS, agree, cardinal, noun_after, number_pattern, say_decimal, say_number, say_ordinal
 from .text_numbers import roman as roman
 
 ORDINAL_MARKS = {
@@ -19,7 +19,7 @@ NUMBERED = (
     r"(?:piso|lugar|puesto|grado|año|curso|semestre|trimestre|bimestre|cuatrimestre|básico|básica|medio|división"
     r"|distrito|juzgado|premio|intento|turno|tiempo|cuarto|aniversario|edición|fila|sección|etapa|fase|ronda|planta"
     r"|clase|categoría|nivel|artículo|párrafo|capítulo|congreso|torneo|bachillerato|bachiller|mes|día|semana"
-    r"|batallón|tribunal|domicilio|apellido|nombre|parte|acto|tomo|eso|generación|vez|hijo|hija|copa|ley"
+    r"|(?-i:[ABD])|batallón|tribunal|domicilio|apellido|nombre|parte|acto|tomo|eso|generación|vez|hijo|hija|copa|ley"
     r"|(?:de|del?) (?:la )?(?:primaria|secundaria|preparatoria|prepa|bachillerato|eso|bachiller|kínder|preescolar"
     r"|básica|carrera|infantil))(?:e?s)?\b"
 )
@@ -74,7 +74,8 @@ def read_scales(text: str, language: str) -> str:
             return f" {cardinal(value, language)} "
         times, raised = ("por", "a la") if base == "es" else ("times", "to the power of")
         minus = {"es": "menos ", "en": "minus "}[base] if exponent < 0 else ""
-        return f" {say_number(mantissa, language)} {times} {cardinal(10, language)} {raised} {minus}{abs(exponent)} "
+        said = say_decimal(*re.fullmatch(r"(\d+)([.,]?)(\d*)", mantissa).groups(), language=language)
+        return f" {said} {times} {cardinal(10, language)} {raised} {minus}{abs(exponent)} "
 
     def scaled(match: re.Match) -> str:
         count, scale = match[1], SCALES[base][match[2]]
@@ -87,6 +88,11 @@ def read_scales(text: str, language: str) -> str:
         of = " de" if noun_after(match) else ""
         return f" {agree(say_number(count, language), scale)} {'millón' if count == '1' else scale}{of} "
 
+    text = re.sub(  # "6,022×10²³": not thousands
+        r"(?<![\w.,])(\d)([.,])(\d{3})(?=\s?(?:[×x·*]|por|times)\s?10[⁰-⁹¹²³⁻^])",
+        lambda match: say_decimal(*match.groups(), language=language),
+        text,
+    )
     text = re.sub(r"(?<![\w.,])(\d+(?:[.,]\d+)?)[eE]([+-]?\d{1,3})(?![\w.])", scientific, text)
     scales = "|".join(sorted(SCALES[base], key=len, reverse=True))
     return re.sub(rf"(?<![\w.,])({number})({scales})(?![\w/-])", scaled, text)
@@ -129,13 +135,22 @@ def read_fractions(text: str, language: str) -> str:
     """Write out fractions: "3/4", "½", "⅔", "1/2 kg"."""
     base = base_language(language)
     both, over = (" y ", "entre") if base == "es" else (" and ", "over")
-    units = rf"((?<=\d/)\d{{1,2}}|(?<=[½¼¾])){BLANK}?({signs_of_units(base)})(?![\w/])"
-    text = re.sub(units, lambda match: f"{match[1]} {unit_names(match[2], base)[0]}", text)
+    text = re.sub(
+        rf"(\d{BLANK}?)?(\d/\d{{1,2}}|[¼-¾⅐-⅞]){BLANK}?({signs_of_units(base)})(?![\w/])",
+        lambda match: f"{match[1] or ''}{match[2]} {unit_names(match[3], base)[bool(match[1])]}",
+        text,
+    )
 
     def vulgar(match: re.Match) -> str:
-        return (both if match[1] else "") + unicodedata.normalize("NFKC", match[2]).replace("⁄", "/")
+        return (both if match[1] is not None else "") + unicodedata.normalize("NFKC", match[2]).replace("⁄", "/")
 
     text = re.sub(rf"((?<=\d){BLANK}?)?([¼-¾⅐-⅞↉])", vulgar, text)
+
+    def mixed(match: re.Match) -> str:
+        said, noun = say_number(match[1], language), noun_after(match)
+        return f"{agree(said, noun) if noun and base == 'es' else said}{both}{match[2]}"
+
+    text = re.sub(rf"(?<![\d/.,])(\d+)(?:{BLANK}|{both})(\d/\d{{1,2}})(?![\d/])", mixed, text)
 
     def say(match: re.Match) -> str:
         above, below = int(match[1]), int(match[2])
@@ -143,7 +158,8 @@ def read_fractions(text: str, language: str) -> str:
             return f"{match[1]} {over} {match[2]}"
         name = DENOMINATORS[base][below - 2]
         if base == "en":
-            return f"{cardinal(above, 'en')} " + (name if above == 1 else "halves" if name == "half" else f"{name}s")
+            is_mixed = match.string[: match.start()].endswith(" and ") and above == 1
+            return f"{'a' if is_mixed else cardinal(above, 'en')} " + (name if above == 1 else "halves" if name == "half" else f"{name}s")
         noun = noun_after(match)
         if above == 1 and below == 2:
             return "media" if noun and agree("uno", noun) == "una" else "medio"

@@ -3,7 +3,7 @@
 import re
 
 from .text_locale import base_language
-from .text_numbers import cardinal, is_feminine, roman, say_ordinal
+from .text_numbers import NO_NOUNS, cardinal, is_feminine, roman, say_ordinal, say_year
 
 KINGS = set(
     """Abderramán Adriano Alberto Alejandro Alfonso Amadeo Balduino Benedicto Bermudo Bonifacio Calixto Carlos
@@ -24,17 +24,19 @@ NUMBERED = {
     r"|figura|lección|tema|unidad|canto|escena|dinastía|región|fase|tipo|grado|nivel|clase|grupo|factor|temporada"
     r"|episodio|página|par|cuadro|lámina|apéndice|módulo|bloque",
     "en": r"chapters?|book|part|volume|act|scene|section|article|appendix|table|figure|type|phase|grade|level|class"
-    r"|unit|lesson|season|episode|war|bowl|stage|schedule|century",
+    r"|unit|lesson|season|episode|war|bowl|stage|schedule",
 }
 CANONICAL = r"(?=[MDCLXVI])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 NAMED = re.compile(rf"\b([A-ZÁÉÍÓÚ][a-záéíóúñ]+) ({CANONICAL})(?!\w|\.\w|['’]\w)")
 INITIAL = re.compile(r"\.\s+[A-ZÁÉÍÓÚ]")
 BEFORE_NAME = re.compile(
-    rf"\b([Ee]l|[Ll]a|[Dd]el|[Aa]l|[Uu]n|[Uu]na|[Ss]u|[Ee]sta|[Ee]ste) ({CANONICAL}) (?=([A-ZÁÉÍÓÚ][a-záéíóúñ]+))"
+    rf"(?:\b([Ee]l|[Ll]a|[Dd]el|[Aa]l|[Uu]n|[Uu]na|[Ss]u|[Ee]sta|[Ee]ste) |^|(?<=[a-záéíóú,;:(¡¿] ))({CANONICAL}) "
+    r"(?=([A-ZÁÉÍÓÚa-záéíóúñ][a-záéíóúñ]+))"
 )
 NO_NAMES = set("A Al Del El En La Las Los Su The Un Una Y".split())
 LONG = re.compile(rf"(?<![\w.])({CANONICAL})(?![\w'’])")
-LONGEST_LEFT = 3  # shorter ones may be sizes and abbreviations: "XL", "CD", "MIX"
+EVENTS = set("Guerra República Congreso Centenario Concilio Copa Cumbre Edición Encuentro Festival Foro Internacional "
+             "Jornada Jornadas Plan Concurso Torneo Bienal Asamblea Legislatura".split())  # fmt: skip
 
 
 def read_roman(text: str, language: str) -> str:
@@ -58,14 +60,20 @@ def read_roman(text: str, language: str) -> str:
     if base == "es":
         text = NAMED.sub(_say_named, BEFORE_NAME.sub(_say_before, text))
         return _read_long(re.sub(r"(?<![\w.])([IVX]{1,4})(?= de [A-Z][a-záéíóúñ]+\b)", _say_of, text), language)
-    return _read_long(NAMED.sub(_say_english, text), language)
+    century = rf"\b({CANONICAL})(?= centur(?:y|ies)\b)"
+    text = re.sub(century, lambda match: say_ordinal(roman(match[1]), "en"), NAMED.sub(_say_english, text))
+    return _read_long(text, language)
 
 
 def _read_long(text: str, language: str) -> str:
     """Read what can't be anything else than a Roman numeral: "MCMXCIV", "XVIII"."""
-    return LONG.sub(
-        lambda match: cardinal(roman(match[1]), language) if len(match[1]) > LONGEST_LEFT else match[0], text
-    )
+
+    def say(match: re.Match) -> str:
+        letters = match[1]
+        is_word = len(letters) < 3 or (len(letters) == 3 and (set(letters) - set("IVX") or letters == "XXX"))
+        return match[0] if is_word else say_year(roman(letters), language)
+
+    return LONG.sub(say, text)
 
 
 def _ordinal(letters: str, feminine: bool = False) -> str:
@@ -98,8 +106,10 @@ def _say_english(match: re.Match) -> str:
 
 def _say_before(match: re.Match) -> str:
     """Read "la II Guerra", "el XIX Congreso" as ordinals."""
-    letters, noun = match[2], match[3]
-    if set(letters) - set("IVXL"):
+    article, letters, noun = match[1], match[2], match[3]
+    is_one = noun in EVENTS or (noun[0].isupper() and (article or len(letters) > 1)) or (
+        article and len(letters) > 1 and noun not in NO_NOUNS)
+    if not is_one or set(letters) - set("IVXL"):
         return match[0]
-    feminine = match[1].lower() in ("la", "una", "esta") or is_feminine(noun)
-    return f"{match[1]} {say_ordinal(roman(letters), 'es', feminine=feminine, short=not feminine)} "
+    feminine = (article or "").lower() in ("la", "una", "esta") or is_feminine(noun)
+    return f"{f'{article} ' if article else ''}{say_ordinal(roman(letters), 'es', feminine=feminine, short=not feminine)} "

@@ -64,7 +64,7 @@ TYPED = {  # what isn't a sign of its own: languages of programmers, "@", "#", t
         r"#(?=\d)": "número", r"&": "y", r"@": "arroba", r"§+": "sección", r"~(?=\s*\d)": "aproximadamente",
         r"%": "por ciento", r"‰": "por mil", r"°": "grados", r"\^\{?2\}?(?!\d)": "al cuadrado",
         r"\^\{?3\}?(?!\d)": "al cubo", r"\^[({]?[-−](?=\d)": "a la menos", r"\^[({]?(?=\w)": "a la",
-        r"(?<=\w)\\(?=\w)": "barra invertida", r"(?<=\d)\s*\*\s*(?=\d)": "por", r"¶": "párrafo",
+        r"(?<=[\w:])\\(?=\w)": "barra invertida", r"(?<=\d)\s*\*\s*(?=\d)": "por", r"¶": "párrafo",
         r"(?<=\d)\s*·\s*(?=\d)": "por",
     },
     "en": {
@@ -72,7 +72,7 @@ TYPED = {  # what isn't a sign of its own: languages of programmers, "@", "#", t
         r"#(?=\d)": "number", r"&": "and", r"@": "at", r"§+": "section", r"~(?=\s*\d)": "about",
         r"%": "percent", r"‰": "per mille", r"°": "degrees", r"\^\{?2\}?(?!\d)": "squared",
         r"\^\{?3\}?(?!\d)": "cubed", r"\^[({]?[-−](?=\d)": "to the power of minus", r"\^[({]?(?=\w)": "to the power of",
-        r"(?<=\w)\\(?=\w)": "backslash", r"(?<=\d)\s*\*\s*(?=\d)": "times", r"¶": "paragraph",
+        r"(?<=[\w:])\\(?=\w)": "backslash", r"(?<=\d)\s*\*\s*(?=\d)": "times", r"¶": "paragraph",
         r"(?<=\d)\s*·\s*(?=\d)": "times",
     },
 }  # fmt: skip
@@ -169,7 +169,8 @@ def name_emoji(text: str, language: str) -> str:
 def _read_amounts(text: str, language: str) -> str:
     """Write out what has digits, except for plain numbers: each step leaves words to the next."""
     text = _read_abbreviations(_read_addresses(text, language), language)
-    text = read_digraphs(text)
+    text = re.sub(r"(?<=\d)['’](?=\d{3}([.,]?)(?:\d{3})?(?!\d))", lambda match: match[1] or "\u2009", text)  # "1'500,000"
+    text = re.sub(r"(?<![\w.])\.(?=\d+(?![\d.]))", "0.", read_digraphs(text))  # ".5"
     text = read_telephones(text, language)
     text = read_decades(text, language)
     text = read_hours(read_dates(text, language), language)
@@ -187,6 +188,7 @@ def _read_signs(text: str, language: str) -> str:
     text = REPEATED.sub(" ", text)
     for sign, word in TYPED[base].items():
         text = re.sub(sign, f" {word} ", text)
+    text = re.sub(r"(?<=[^\W\d_])-(?=\d)|(?<=\d)-(?=[^\W\d_])", " ", text)  # "covid-19"
     text = re.sub(r"(?<=\w)/(?=\w)", f" {WORDS[base]['/']} ", text)
     text = _read_plain_numbers(read_greek(text, language), language)
     return "".join(map(functools.partial(_name_sign, language=language), text))
@@ -220,7 +222,8 @@ def _read_abbreviations(text: str, language: str) -> str:
             is_end = match[0].endswith(".") and not match.string[match.end() :].strip(" »”\"')")
             return f"{word}{'.' if is_end else ''}"
 
-        text = re.sub(rf"(?<![\w.]){short}(?!\w)", say, text, flags=re.IGNORECASE)
+        end = "" if short.endswith(")") else r"(?!\w)"
+        text = re.sub(rf"(?<![\w.]){short}{end}", say, text, flags=re.IGNORECASE)
     return text
 
 
@@ -228,7 +231,8 @@ def _read_ranges(text: str, language: str) -> str:
     """Read out hyphens and minus signs at numbers: "10-12" is a range, "-4" is negative, "5 - 3" is a subtraction."""
     number, words = number_pattern(language), WORDS[base_language(language)]
     text = re.sub(rf"(?<![\w.,-])({number})([%°]?)[-–—]({number})(?![\w-]*-|\d)", rf"\1\2 {words['to']} \3", text)
-    text = re.sub(r"(?<=\d) [-−–] (?=\d)", f" {words['minus']} ", text)
+    text = re.sub(r"(?<=\d) – (?=\d)", f" {words['to']} ", text)
+    text = re.sub(r"(?<=\d) [-−] (?=\d)", f" {words['minus']} ", text)
     return re.sub(rf"(?:(?<=[\s(])|^)[-−](?={number})", f"{words['minus']} ", text)
 
 

@@ -10,6 +10,9 @@ PLUS = {"es": "más", "en": "plus"}
 TELEPHONE = re.compile(
     r"\+\d[\d ()-]{6,}\d|\(\d{2,4}\) ?\d{3,4}[ -]\d{3,4}(?!\d)|(?<![\d.,/-])\d{2,4}(?:[ -]\d{2,4}){2,}(?![\d/-]|[.,]\d)"
 )
+# Two groups are one if they are no range of years or of round numbers: "555-1234", but not "500-1000", "1990-1995".
+PLAIN = re.compile(r"(?<![\w.,/-])([2-9]\d{2,3})-(\d{4})(?![\w/-]|[.,]\d)")
+YEAR = re.compile(r"1[5-9]\d\d|20\d\d")
 # Identity numbers with a check digit or letter: Chile's RUT, Spain's DNI and NIE, Argentina's CUIT, Colombia's NIT.
 IDENTITY = re.compile(
     r"(?<![\w.])(?:\d{1,3}(?:\.\d{3}){2}-[\dkK]|\d{7,8}-[\dkK]|\d{2}-\d{8}-\d|\d{2}\.?\d{3}\.?\d{3}-?[A-HJ-NP-TV-Z]"
@@ -40,7 +43,11 @@ def read_telephones(text: str, language: str) -> str:
         is_long = sum(map(str.isdigit, match[0])) >= SPOKEN_DIGITS - 1
         return _say_groups(match[0], language) if is_long or match[0][0] in "+(" else match[0]
 
-    text = ANNOUNCED.sub(announced, text)
+    def plain(match: re.Match) -> str:
+        is_range = int(match[1]) % 5 == int(match[2]) % 5 == 0 or YEAR.fullmatch(match[1]) and YEAR.fullmatch(match[2])
+        return match[0] if is_range else _say_groups(match[0], language)
+
+    text = PLAIN.sub(plain, ANNOUNCED.sub(announced, text))
     text = IDENTITY.sub(lambda match: _say_groups(match[0], language), text)
     return TELEPHONE.sub(telephone, text)
 
