@@ -68,7 +68,9 @@ MATH = re.compile(
     rf"|(?P<bare>(?:\w+[ ]?=[ ]?)?\\(?:{COMMANDS})(?![A-Za-z])(?:\[[^\]]*\]|{BRACED}|[\^_](?:{BRACED}|\w))*)",
     re.DOTALL,
 )
-IS_MATH = re.compile(r"[\\^_={}<>+]|^-?\d*[A-Za-z]{1,2}$|^[A-Za-z]\([^)]*\)$|^\|.+\|$|^[A-Za-z\d]!$")  # what tells "$x$" from "$5 y US$"
+IS_MATH = re.compile(
+    r"[\\^_={}<>+]|^-?\d*[A-Za-z]{1,2}$|^[A-Za-z]\([^)]*\)$|^\|.+\|$|^[A-Za-z\d]!$"
+)  # what tells "$x$" from "$5 y US$"
 TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|\d+(?:[.,]\d+)*|[^\W\d_]|\S")
 
 

@@ -80,7 +80,9 @@ def read_measures(text: str, language: str) -> str:
         return count(match[1], unit_names(match[2], base), language) + per
 
     text = re.sub(pattern, say, text)
-    return re.sub(rf"(?<![\d_])(\b\w+\b)/({signs_of_units(base)})(?![\w/])", functools.partial(_rate, language=language), text)
+    return re.sub(
+        rf"(?<![\d_])(\b\w+\b)/({signs_of_units(base)})(?![\w/])", functools.partial(_rate, language=language), text
+    )
 
 
 def _rate(match: re.Match, language: str) -> str:

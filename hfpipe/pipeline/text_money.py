@@ -44,6 +44,7 @@ OTHER_SIGNS = {  # what CLDR doesn't name: singular and plural
            "৻": ("ganda", "gandas"), "૱": ("rupee", "rupees"), "௹": ("rupee", "rupees"), "꠸": ("rupee", "rupees"),
            "𞲰": ("rupee", "rupees")},
 }  # fmt: skip
+FULLWIDTH = str.maketrans("﹩＄￠￡￥￦", "$$¢£¥₩")
 # Currencies named without their country, as people name them; others keep the country that CLDR's name has.
 KNOWN = set(
     """ARS BOB BRL CLP COP CRC CUP DOP ESP EUR GBP GTQ HNL JPY MXN NIO PAB PEN PYG SVC USD UYU VEF VES""".split()
@@ -117,6 +118,7 @@ def read_money(text: str, language: str) -> str:
     text names beside the amount ("$5 MXN", "$5 pesos"), else the currency of the tag's region if that is a peso or a
     dollar, else, with no region, pesos if the text speaks of pesos; else dollars.
     """
+    text = text.translate(FULLWIDTH)
     base, dollar = base_language(language), _dollar(text, language)
     if base == "es":
         for short, words in MILLIONS.items():
@@ -145,7 +147,6 @@ def read_money(text: str, language: str) -> str:
 
 def name_sign(sign: str, language: str) -> str:
     """Return the name of a currency sign that stands without an amount, in the singular."""
-    sign = unicodedata.normalize("NFKC", sign)
     code = _dollar("", language) if sign == "$" else _code(sign, language)
     return currency(code, language).one if code else unicodedata.name(sign).lower().replace(" sign", "")
 
@@ -166,7 +167,7 @@ def _amounts(language: str) -> tuple[re.Pattern, re.Pattern]:
         re.compile(
             rf"{minus}(?<!\w)(?:(?P<code>{codes}|US){BLANK}?)??"
             rf"(?P<before>{signs}|{codes}|(?:{_any(LETTER_SIGNS)})(?=\d|{BLANK}\d+[.,]\d\d\b)){BLANK}?"
-            rf"(?P<minus_inside>[-−])?(?<![\d.,]){amount}"
+            rf"(?P<minus_inside>[-−])?{amount}"
             rf"(?:{BLANK}?(?P<after>(?:{after})(?!\w)|(?i:{_any(_named(language))})(?!\w)))?{per}"
         ),
         re.compile(
@@ -201,7 +202,6 @@ def _plain_names(language: str) -> list[str]:
 
 def _code(sign: str, language: str) -> str:
     """Return the ISO 4217 code of a sign, code or name, or "" for a bare "$" and what is none."""
-    sign = unicodedata.normalize("NFKC", sign) if len(sign) == 1 else sign
     base, regional = base_language(language), REGIONAL_SIGNS.get(region_of(language), {})
     if sign in OTHER_SIGNS[base]:
         return regional.get(sign, sign)

@@ -7,7 +7,17 @@ from .text_locale import base_language
 from .text_measures import read_measures as read_measures
 from .text_measures import signs_of_units, unit_names
 from .text_money import read_money as read_money
-from .text_numbers import BLANK, DENOMINATORS, agree, cardinal, noun_after, number_pattern, say_decimal, say_number, say_ordinal
+from .text_numbers import (
+    BLANK,
+    DENOMINATORS,
+    agree,
+    cardinal,
+    noun_after,
+    number_pattern,
+    say_decimal,
+    say_number,
+    say_ordinal,
+)
 from .text_numbers import roman as roman
 
 ORDINAL_MARKS = {
@@ -159,7 +169,9 @@ def read_fractions(text: str, language: str) -> str:
         name = DENOMINATORS[base][below - 2]
         if base == "en":
             is_mixed = match.string[: match.start()].endswith(" and ") and above == 1
-            return f"{'a' if is_mixed else cardinal(above, 'en')} " + (name if above == 1 else "halves" if name == "half" else f"{name}s")
+            return f"{'a' if is_mixed else cardinal(above, 'en')} " + (
+                name if above == 1 else "halves" if name == "half" else f"{name}s"
+            )
         noun = noun_after(match)
         if above == 1 and below == 2:
             return "media" if noun and agree("uno", noun) == "una" else "medio"

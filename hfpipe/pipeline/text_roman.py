@@ -107,8 +107,11 @@ def _say_english(match: re.Match) -> str:
 def _say_before(match: re.Match) -> str:
     """Read "la II Guerra", "el XIX Congreso" as ordinals."""
     article, letters, noun = match[1], match[2], match[3]
-    is_one = noun in EVENTS or (noun[0].isupper() and (article or len(letters) > 1)) or (
-        article and len(letters) > 1 and noun not in NO_NOUNS)
+    is_one = (
+        noun in EVENTS
+        or (noun[0].isupper() and (article or len(letters) > 1))
+        or (article and len(letters) > 1 and noun not in NO_NOUNS)
+    )
     if not is_one or set(letters) - set("IVXL"):
         return match[0]
     feminine = (article or "").lower() in ("la", "una", "esta") or is_feminine(noun)

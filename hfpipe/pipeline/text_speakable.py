@@ -158,19 +158,24 @@ def name_emoji(text: str, language: str) -> str:
     said, end = [], 0
     for found in emoji.emoji_list(text):
         said.append(text[end : found["match_start"]])
+        end = found["match_end"]
+        if unicodedata.category(found["emoji"][0]) == "Sm":  # "↔" is read as the sign that it is
+            said.append(found["emoji"][0])
+            continue
         before = "".join(said).rstrip()
         is_word = before and before[-1] not in ".!?…:" and not TONE.search(found["emoji"])
         name = emoji.demojize(found["emoji"], language=language) if is_word and language in emoji.LANGUAGES else ""
         said.append(f" {name.strip(':').replace('_', ' ')} " if name else " ")
-        end = found["match_end"]
     return "".join([*said, text[end:]])
 
 
 def _read_amounts(text: str, language: str) -> str:
     """Write out what has digits, except for plain numbers: each step leaves words to the next."""
     text = _read_abbreviations(_read_addresses(text, language), language)
-    text = re.sub(r"(?<=\d)['’](?=\d{3}([.,]?)(?:\d{3})?(?!\d))", lambda match: match[1] or "\u2009", text)  # "1'500,000"
-    text = re.sub(r"(?<![\w.])\.(?=\d+(?![\d.]))", "0.", read_digraphs(text))  # ".5"
+    text = re.sub(
+        r"(?<=\d)['’](?=\d{3}([.,]?)(?:\d{3})?(?!\d))", lambda match: match[1] or "\u2009", text
+    )  # "1'500,000"
+    text = re.sub(r"(?<![\w./])\.(?=\d+(?![\d.]))", "0.", read_digraphs(text))  # ".5"
     text = read_telephones(text, language)
     text = read_decades(text, language)
     text = read_hours(read_dates(text, language), language)

@@ -213,7 +213,9 @@ MATH = [
 
 
 @pytest.mark.parametrize(
-    "language, written, said", MONEY + NUMBERS + DATES + ROMAN + ABBREVIATIONS + SIGNS + MATH, ids=lambda part: part[:40]
+    "language, written, said",
+    MONEY + NUMBERS + DATES + ROMAN + ABBREVIATIONS + SIGNS + MATH,
+    ids=lambda part: part[:40],
 )
 def test_the_table(language, written, said):
     assert speakable(written, language) == said
