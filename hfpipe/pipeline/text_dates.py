@@ -205,7 +205,7 @@ def _duration(parts: list[int], language: str) -> str:
 def _spanish_hour(hour: int, minutes: int, period: str) -> str:
     said = agree(cardinal(hour, "es"), "horas")
     if hour == 0:
-        return "cero horas" + (f" {cardinal(minutes, 'es')}" if minutes else "")
+        return f"cero {'cero ' if minutes < 10 else ''}{cardinal(minutes, 'es')}" if minutes else "cero horas"
     if minutes:
         parts = {15: "y cuarto", 30: "y media"} if hour <= 12 else {}
         both = "y " if hour <= 12 else "cero " if minutes < 10 else ""

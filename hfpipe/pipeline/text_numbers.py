@@ -134,7 +134,8 @@ def count(number: str, names: tuple[str, str], language: str) -> str:
 def agree(said: str, noun: str) -> str:
     """Inflect a Spanish number to agree with its noun: "veintiún años", "veintiuna casas", "doscientas personas"."""
     if is_feminine(noun):
-        said = re.sub(r"(cient|quinient)os\b(?! mill)", r"\1as", said)
+        millions, rest = re.fullmatch(r"((?:.*mill(?:ón|ones)\b)?)(.*)", said).groups()
+        said = millions + re.sub(r"(cient|quinient)os\b", r"\1as", rest)
         return re.sub(r"(?<!\w)uno$|(?<=veinti)uno$", "una", said)
     return re.sub(r"veintiuno$", "veintiún", re.sub(r"(?<!\w)uno$", "un", said))
 
@@ -165,7 +166,10 @@ def split_number(number: str, language: str) -> Written:
 
 def cardinal(number: int, language: str) -> str:
     """Return a whole number in words."""
-    return num2words(number, lang=base_language(language)).replace(",", "")
+    said = num2words(number, lang=base_language(language)).replace(",", "")
+    if base_language(language) == "es":  # num2words has "setenta y uno millones"
+        said = re.sub(r"\bveintiuno (?=mil)", "veintiún ", re.sub(r"\buno (?=mil)", "un ", said))
+    return said
 
 
 def noun_after(match: re.Match) -> str | None:

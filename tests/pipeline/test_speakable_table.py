@@ -45,6 +45,9 @@ MONEY = [
 ]  # fmt: skip
 
 NUMBERS = [
+    ("es", "871.479.689 y 21.000 y 31.001.000", "ochocientos setenta y un millones cuatrocientos setenta y nueve mil "
+     "seiscientos ochenta y nueve y veintiún mil y treinta y un millones mil"),
+    ("es", "750.200.000 libras", "setecientos cincuenta millones doscientas mil libras"),
     ("es", "12,500 y 12.500 y 1.75", "doce mil quinientos y doce mil quinientos y uno punto setenta y cinco"),
     ("es-MX", "12,500 y 12.500 y 1.75", "doce mil quinientos y doce punto cinco cero cero y uno punto setenta y cinco"),
     ("es-ES", "12,500 y 12.500 y 1,75", "doce coma cinco cero cero y doce mil quinientos y uno coma setenta y cinco"),
@@ -123,7 +126,7 @@ DATES = [
     ("en", "the 1990s, '90s, 1900s, 2000s", "the nineteen nineties, nineties, nineteen hundreds, two thousands"),
     ("es", "2h30, 14h30, 2h 30min, 15h, 00:00, 00:30, 12:00",
      "dos horas treinta, catorce horas treinta, dos horas treinta minutos, quince horas, cero horas, "
-     "cero horas treinta, doce"),
+     "cero treinta, doce"),
     ("es", "a las 14:30 h, 3pm, 12:30 a.m., 12 p. m., 13:05, de 9 a 14 h, 9:00-14:00",
      "a las catorce treinta, tres de la tarde, doce y media de la noche, doce del mediodía, trece cero cinco, "
      "de nueve a catorce horas, nueve a catorce horas"),
