@@ -69,7 +69,8 @@ def read_dates(text: str, language: str) -> str:
     short_date = functools.partial(_short_date, language=language)
     text = re.sub(f"(?i:(?P<word>{DATED[base]}))?" + day_month, short_date, text)
     text = re.sub(
-        rf"(?<![\w-])(?P<day>\d{{1,2}})(?P<mark>[-/ ])(?:de )?(?P<month>{names})\.?(?P=mark)(?:del? )?(?P<year>\d{{4}}|\d\d)(?![\w/-])",
+        rf"(?<![\w-])(?P<day>\d{{1,2}})(?P<mark>[-/ ])(?:de )?(?P<month>{names})\.?(?P=mark)(?:del? )?"
+        r"(?P<year>\d{4}|\d\d)(?![\w/-])",
         named,
         text,
         flags=re.IGNORECASE,

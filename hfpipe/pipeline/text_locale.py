@@ -1,4 +1,4 @@
-"""Read BCP 47 language tags: the language picks the words, and the region picks how numbers, dates and "$" are read."""
+"""Read BCP 47 language tags: the language picks the words; the region picks how numbers, dates and "$" are read."""
 
 import functools
 import re

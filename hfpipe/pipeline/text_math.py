@@ -54,8 +54,8 @@ FUNCTIONS = {
 TEXTS = {"text", "textbf", "textit", "mathrm", "mathbf", "mathit", "mathsf", "mathbb", "mathcal", "operatorname",
          "boxed", "boldsymbol", "mbox", "underline", "ce", "textrm"}  # fmt: skip
 ACCENTS = {"bar": "bar", "overline": "bar", "hat": "hat", "widehat": "hat", "vec": "vec", "overrightarrow": "vec"}
-SILENT = set("left right big Big bigg Bigg bigl bigr Bigl Bigr quad qquad limits displaystyle textstyle nonumber hline "
-             "label tag".split())  # fmt: skip
+SILENT = set("left right big Big bigg Bigg bigl bigr Bigl Bigr quad qquad limits displaystyle textstyle nonumber "
+             "hline label tag".split())  # fmt: skip
 FRACTIONS = {"frac", "dfrac", "tfrac", "cfrac"}
 CODE = re.compile(r"(^[ ]{0,3}```.*?(?:^[ ]{0,3}```[ ]*$|\Z)|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 COMMANDS = "|".join(sorted({*FRACTIONS, "sqrt", "binom", *SIGNS, *LETTERS, *FUNCTIONS["es"], *TEXTS, *ACCENTS,

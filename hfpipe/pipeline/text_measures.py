@@ -94,7 +94,7 @@ def _rate(match: re.Match, language: str) -> str:
 
 
 def say_per(unit: str, language: str) -> str:
-    """Return the denominator of a rate in words: "kg" is "por kilo", "h" is "por hora", "100 g" is "por 100 gramos"."""
+    """Return the denominator of a rate in words: "por kilo" for "kg", "por 100 gramos" for "100 g"."""
     base, unit = base_language(language), unit.strip()
     word = "por" if base == "es" else "per"
     hundred = re.match(rf"100{BLANK}?(?=\D)", unit)

@@ -158,7 +158,8 @@ def _amounts(language: str) -> tuple[re.Pattern, re.Pattern]:
     signs = _any([*SIGNS, *REGIONAL_SIGNS.get(region_of(language), {}), *set(OTHER_SIGNS[base]) - {"¢"}, "$"])
     codes = _any([*(_codes() - WORDS_AS_CODES), *map(str.lower, LOWER_CASE_CODES)])
     minus = r"(?:(?<!\w)(?P<minus>[-−]))?"
-    scale = rf"(?:{BLANK}?(?P<scale>(?:{SCALES[base]}|{_any(SHORT_SCALES[base])})(?!\w|\.{BLANK}?N\.))(?:{BLANK}(?:de|of)(?= ))?)?"
+    scale = rf"(?:{BLANK}?(?P<scale>(?:{SCALES[base]}|{_any(SHORT_SCALES[base])})(?!\w|\.{BLANK}?N\.))"
+    scale += rf"(?:{BLANK}(?:de|of)(?= ))?)?"
     per = rf"(?P<per>(?:{BLANK}?/{BLANK}?(?:100{BLANK}?)?[^\W\d_]+[²³]?)+)?"
     after = rf"{signs}|¢|{_any([*_codes(), *map(str.lower, LOWER_CASE_CODES)])}|{NATIONAL}"
     range_to = rf"(?:{BLANK}?(?:[-–—]|(?<= )(?:a|to)(?= )){BLANK}?(?:{signs})?{BLANK}?(?P<other>{number}))?"

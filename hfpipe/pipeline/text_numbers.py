@@ -134,8 +134,7 @@ def count(number: str, names: tuple[str, str], language: str) -> str:
 def agree(said: str, noun: str) -> str:
     """Inflect a Spanish number to agree with its noun: "veintiún años", "veintiuna casas", "doscientas personas"."""
     if is_feminine(noun):
-        millions, rest = re.fullmatch(r"((?:.*mill(?:ón|ones)\b)?)(.*)", said).groups()
-        said = millions + re.sub(r"(cient|quinient)os\b", r"\1as", rest)
+        said = re.sub(r"(cient|quinient)os\b(?!.*mill)", r"\1as", said)
         return re.sub(r"(?<!\w)uno$|(?<=veinti)uno$", "una", said)
     return re.sub(r"veintiuno$", "veintiún", re.sub(r"(?<!\w)uno$", "un", said))
 
@@ -160,8 +159,8 @@ def split_number(number: str, language: str) -> Written:
             match = re.fullmatch(rf"({pattern})(?:([.,])(\d+))?", number)
             if match and match[2] != mark and (is_spanish or mark != "."):
                 return Written(re.sub(r"\D", "", match[1]), match[2] or "", match[3] or "", True)
-    whole, mark, decimals = re.fullmatch(r"(\d+)(?:([.,])(\d+))?", number).groups()
-    return Written(whole, mark or "", decimals or "", False)
+    whole, mark, decimals = re.split("([.,])", number) if re.search("[.,]", number) else (number, "", "")
+    return Written(whole, mark, decimals, False)
 
 
 def cardinal(number: int, language: str) -> str:

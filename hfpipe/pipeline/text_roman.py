@@ -49,17 +49,19 @@ def read_roman(text: str, language: str) -> str:
     base = base_language(language)
     if base == "es":
         text = re.sub(r"\bs(s?)\. ?(?=[IVX])", r"siglo\1 ", text)
-    nouns = rf"(?i:\b({NUMBERED[base]}) )"
-    text = re.sub(
-        rf"{nouns}({CANONICAL})\b(?:(,? (?:y|a|al|and|to) |[-–])({CANONICAL})\b)?",
-        lambda match: f"{match[1]} {roman(match[2])}" + (
-            f"{(' a ' if base == 'es' else ' to ') if match[3] in '-–' else match[3]}{roman(match[4])}" if match[4] else ""
-        ),
-        text,
-    )  # fmt: skip
+    to = " a " if base == "es" else " to "
+
+    def numbered(match: re.Match) -> str:
+        rest = f"{to if match[3] in '-–' else match[3]}{roman(match[4])}" if match[4] else ""
+        return f"{match[1]} {roman(match[2])}{rest}"
+
+    numerals = rf"({CANONICAL})\b(?:(,? (?:y|a|al|and|to) |[-–])({CANONICAL})\b)?"
+    text = re.sub(rf"(?i:\b({NUMBERED[base]}) ){numerals}", numbered, text)
     if base == "es":
         text = NAMED.sub(_say_named, BEFORE_NAME.sub(_say_before, text))
-        return _read_long(re.sub(r"(?<![\w.])([IVX]{1,4})(?= de [A-Z][a-záéíóúñ]+\b)", _say_of, text), language)
+        return _read_long(
+            re.sub(r"(?<![\w.])([IVX]{1,4})(?= de (?!Vendetta)[A-Z][a-záéíóúñ]+\b)", _say_of, text), language
+        )
     century = rf"\b({CANONICAL})(?= centur(?:y|ies)\b)"
     text = re.sub(century, lambda match: say_ordinal(roman(match[1]), "en"), NAMED.sub(_say_english, text))
     return _read_long(text, language)
@@ -115,4 +117,5 @@ def _say_before(match: re.Match) -> str:
     if not is_one or set(letters) - set("IVXL"):
         return match[0]
     feminine = (article or "").lower() in ("la", "una", "esta") or is_feminine(noun)
-    return f"{f'{article} ' if article else ''}{say_ordinal(roman(letters), 'es', feminine=feminine, short=not feminine)} "
+    said = say_ordinal(roman(letters), "es", feminine=feminine, short=not feminine)
+    return f"{article} {said} " if article else f"{said} "

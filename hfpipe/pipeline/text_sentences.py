@@ -85,8 +85,8 @@ def split_pieces(text: str, language: str) -> list[str]:
     """Split a text into sentences whose concatenation is the text with its whitespace collapsed.
 
     Runs of whitespace become single spaces, or single line breaks. A line break ends a sentence, since headings and
-    list items have no full stop. A code block or a displayed formula is one piece, with its line breaks; so is one that
-    is still open at the end of the text.
+    list items have no full stop. A code block or a displayed formula is one piece, with its line breaks; so is one
+    that is still open at the end of the text.
     """
     found: list[list[str]] = []
     block, closing = "", None

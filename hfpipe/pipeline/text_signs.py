@@ -53,11 +53,13 @@ UNICODE_WORDS = {
     "ARROW": "flecha", "ARROWS": "flechas", "HARPOON": "flecha", "LEFTWARDS": "a la izquierda",
     "RIGHTWARDS": "a la derecha", "UPWARDS": "arriba", "DOWNWARDS": "abajo", "UP": "arriba", "DOWN": "abajo",
     "LEFT": "izquierda", "RIGHT": "derecha", "DOUBLE": "doble", "TRIPLE": "triple", "LONG": "larga", "NOT": "no",
-    "LESS-THAN": "menor que", "GREATER-THAN": "mayor que", "EQUAL": "igual", "EQUALS": "igual", "IDENTICAL": "idéntico",
+    "LESS-THAN": "menor que", "GREATER-THAN": "mayor que", "EQUAL": "igual", "EQUALS": "igual",
+    "IDENTICAL": "idéntico",
     "EQUIVALENT": "equivalente", "EQUIVALENCE": "equivalencia", "APPROXIMATELY": "aproximadamente",
     "SUBSET": "subconjunto", "SUPERSET": "superconjunto", "UNION": "unión", "INTERSECTION": "intersección",
     "PLUS": "más", "MINUS": "menos", "MULTIPLICATION": "por", "TIMES": "por", "DIVISION": "entre",
-    "DIVIDES": "divide a", "INTEGRAL": "integral", "SUMMATION": "suma", "PRODUCT": "producto", "COPRODUCT": "coproducto",
+    "DIVIDES": "divide a", "INTEGRAL": "integral", "SUMMATION": "suma", "PRODUCT": "producto",
+    "COPRODUCT": "coproducto",
     "PRECEDES": "precede a", "SUCCEEDS": "sigue a", "TILDE": "virgulilla", "PARENTHESIS": "paréntesis",
     "BRACKET": "corchete", "BRACE": "llave", "CURLY": "llave", "CIRCLE": "círculo", "CIRCLED": "en círculo",
     "SQUARE": "cuadrado", "SQUARED": "en cuadrado", "TRIANGLE": "triángulo", "DIAMOND": "rombo", "STAR": "estrella",
@@ -66,7 +68,8 @@ UNICODE_WORDS = {
     "ELEMENT": "pertenece a", "CONTAINS": "contiene a", "INFINITY": "infinito", "EMPTY": "vacío", "SET": "conjunto",
     "PROPORTION": "proporción", "RATIO": "razón", "ROOT": "raíz", "PARTIAL": "derivada parcial", "NABLA": "nabla",
     "INCREMENT": "incremento", "SLASH": "barra", "SOLIDUS": "barra", "BACKSLASH": "barra invertida",
-    "ASTERISK": "asterisco", "RING": "anillo", "TURNSTILE": "demuestra", "TACK": "perpendicular", "ASSERTION": "afirma",
+    "ASTERISK": "asterisco", "RING": "anillo", "TURNSTILE": "demuestra", "TACK": "perpendicular",
+    "ASSERTION": "afirma",
     "SHARP": "sostenido", "CUBE": "cúbica", "FOURTH": "cuarta",
 }  # fmt: skip
 DIGRAPHS = {"<->": "↔", "<=>": "⇔", "->": "→", "=>": "⇒", "<-": "←", "<=": "≤", ">=": "≥", "!=": "≠", "==": "=",
@@ -74,7 +77,8 @@ DIGRAPHS = {"<->": "↔", "<=>": "⇔", "->": "→", "=>": "⇒", "<-": "←", "
 GREEK = {
     "es": dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω", "alfa beta gamma delta épsilon zeta eta theta iota kappa lambda mi ni "
                    "xi ómicron pi ro sigma sigma tau ípsilon fi ji psi omega".split(), strict=True)),
-    "en": dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω", "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu "
+    "en": dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω",
+           "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu "
                    "xi omicron pi rho sigma sigma tau upsilon phi chi psi omega".split(), strict=True)),
 }  # fmt: skip
 POWERS = {"es": {"2": "al cuadrado", "3": "al cubo"}, "en": {"2": "squared", "3": "cubed"}}
@@ -82,12 +86,14 @@ RAISED = {"es": "a la", "en": "to the power of"}
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼ⁿⁱ", "0123456789+-=ni", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌ₐₑₒₓₕₖₗₘₙₚₛₜᵢⱼᵣᵤᵥ", "0123456789+-=aeoxhklmnpstijruv", strict=True))
 SIGNED = {"es": {"+": "más", "-": "menos", "=": "igual a"}, "en": {"+": "plus", "-": "minus", "=": "equals"}}
-FORMULA = re.compile(r"(?<![\w])(?:\(?[A-Z][a-z]?\)?[₀-₉]*){1,8}[⁰-⁹⁺⁻²³¹]*(?!\w)")
+FORMULA = re.compile(  # chemical elements with a number below, or with a charge
+    r"(?<!\w)(?=[A-Za-z()]*(?:[₀-₉]|[²³⁰-⁹]*[⁺⁻]))(?P<elements>(?:\(?[A-Z][a-z]?\)?[₀-₉]*){1,9})(?P<charge>[²³⁰-⁹]*[⁺⁻])?(?![\w⁰-⁹])"
+)
 PLAIN_FORMULAS = re.compile(r"\b(?:CO2|H2O|H2O2|N2O|NO2|SO2|O2|O3|N2|H2|CH4|NH3|H2SO4|CaCO3|NO3|C6H12O6)\b")
 
 
 def name_math(sign: str, language: str) -> str:
-    """Return the name of a mathematical sign (Unicode category Sm): ours, else made from its parts or Unicode's name."""
+    """Return the name of a sign of Unicode's category Sm: from `NAMES`, else from its parts or its name in Unicode."""
     base = base_language(language)
     if name := NAMES[base].get(sign):
         return name
@@ -101,11 +107,8 @@ def name_math(sign: str, language: str) -> str:
 def read_scripts(text: str, language: str) -> str:
     """Write out superscripts, subscripts and chemical formulas: "x²", "10⁻³", "x₁", "CO₂", "Ca²⁺"."""
     base = base_language(language)
-    text = FORMULA.sub(
-        lambda match: _formula(match[0]) if re.search(r"[₀-₉]|[a-z][⁰-⁹⁺⁻²³¹]*[⁺⁻]|[A-Z][⁺⁻]", match[0]) else match[0],
-        text,
-    )
-    text = PLAIN_FORMULAS.sub(lambda match: _formula(match[0]), text)
+    text = FORMULA.sub(lambda match: _formula(match["elements"], match["charge"] or ""), text)
+    text = PLAIN_FORMULAS.sub(lambda match: _formula(match[0], ""), text)
     text = re.sub(
         f"[{''.join(SUPERSCRIPTS)}]+",
         lambda match: f" {say_power(''.join(map(SUPERSCRIPTS.__getitem__, match[0])), language)} ",
@@ -147,23 +150,11 @@ def _spaced(exponent: str, base: str) -> str:
     return " ".join(SIGNED[base].get(part, part) for part in re.findall(r"\d+|\D", exponent))
 
 
-def _formula(written: str) -> str:
-    """Set the elements and numbers of a chemical formula apart: "C O 2"; its charge is read with its sign."""
-    digits = "".join(SUBSCRIPTS.get(each, SUPERSCRIPTS.get(each, each)) for each in written)
-    charge = ""
-    if match := re.search(r"(?<=[A-Za-z\d)])([\d]*)[+-]$", digits):
-        raised = re.search(r"[⁰-⁹²³¹]*[⁺⁻]$", written)
-        charge = digits[len(digits) - len(raised[0]) :] if raised else match[0]
-        digits = digits[: len(digits) - len(charge)]
-    parts = re.findall(r"[A-Z][a-z]?|\d+|[()]", digits)
-    signs = {"+": "⁺", "-": "⁻"}
-    return " ".join(
-        [
-            *(part for part in parts if part not in "()"),
-            *([charge[:-1]] if charge[:-1] else []),
-            *([signs[charge[-1]]] if charge else []),
-        ]
-    )
+def _formula(elements: str, charge: str) -> str:
+    """Set the elements, numbers and charge of a chemical formula apart: "C O 2", "Ca 2 ⁺"."""
+    digits = "".join(SUBSCRIPTS.get(each, each) for each in elements)
+    parts = [*re.findall(r"[A-Z][a-z]?|\d+", digits), "".join(map(SUPERSCRIPTS.__getitem__, charge[:-1])), charge[-1:]]
+    return " ".join(part for part in parts if part)
 
 
 def _name_plain(sign: str, base: str) -> str:

@@ -40,7 +40,8 @@ ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless 
         r"cel\.(?= ?[\d:+(])": "celular", r"ext\.(?= ?\d)": "extensión", r"avda?\.": "avenida", r"av\.": "avenida",
         r"c/(?= ?[A-ZÁÉÍÓÚ][a-z])": "calle", r"c/u": "cada uno", r"s/n": "sin número", r"p/(?= )": "para",
         r"c\. ?p\.(?= ?\d)": "código postal", r"dpto\.": "departamento", r"depto\.": "departamento",
-        r"apdo\.": "apartado", r"edif\.": "edificio", r"izq\.": "izquierda", r"dcha\.": "derecha", r"cía\.": "compañía",
+        r"apdo\.": "apartado", r"edif\.": "edificio", r"izq\.": "izquierda", r"dcha\.": "derecha",
+        r"cía\.": "compañía",
         r"ed\.": "edición", r"atte\.": "atentamente", r"cf\.": "compárese", r"i\. ?e\.": "esto es",
         r"a\. ?(?:de )?c\.": "antes de Cristo", r"d\. ?(?:de )?c\.": "después de Cristo",
         r"a\. ?e\. ?c\.": "antes de la era común", r"vs\.?": "contra", r"aprox\.": "aproximadamente",
@@ -71,7 +72,8 @@ TYPED = {  # what isn't a sign of its own: languages of programmers, "@", "#", t
         r"\b([CFJ])#": r"\1 sharp", r"(?<!\w)\.NET\b": "dot NET", r"\b([A-G])♯": r"\1 sharp",
         r"#(?=\d)": "number", r"&": "and", r"@": "at", r"§+": "section", r"~(?=\s*\d)": "about",
         r"%": "percent", r"‰": "per mille", r"°": "degrees", r"\^\{?2\}?(?!\d)": "squared",
-        r"\^\{?3\}?(?!\d)": "cubed", r"\^[({]?[-−](?=\d)": "to the power of minus", r"\^[({]?(?=\w)": "to the power of",
+        r"\^\{?3\}?(?!\d)": "cubed", r"\^[({]?[-−](?=\d)": "to the power of minus",
+        r"\^[({]?(?=\w)": "to the power of",
         r"(?<=[\w:])\\(?=\w)": "backslash", r"(?<=\d)\s*\*\s*(?=\d)": "times", r"¶": "paragraph",
         r"(?<=\d)\s*·\s*(?=\d)": "times",
     },
@@ -105,9 +107,9 @@ _markdown = MarkdownIt("commonmark").enable("table")
 def speakable(text: str, language: str = "es") -> str:
     """Normalize a phrase of an answer for speech synthesis; return "" if there is nothing to read aloud.
 
-    Markdown is reduced to its text, and links to their labels; a code block is announced instead of read. An emoji that
-    stands for a word ("compra 🍅 y 🧅") is replaced by its name; faces, gestures and emoji outside of a sentence are
-    dropped. In Spanish and English, numbers, ordinals, fractions, dates, times, amounts of money, units, formulas,
+    Markdown is reduced to its text, and links to their labels; a code block is announced instead of read. An emoji
+    that stands for a word ("compra 🍅 y 🧅") is replaced by its name; faces, gestures and emoji outside of a sentence
+    are dropped. In Spanish and English, numbers, ordinals, fractions, dates, times, amounts of money, units, formulas,
     URLs, email addresses, abbreviations and symbols are written out; in other languages this is left to the TTS model.
     "¿" and "¡" are kept.
 
@@ -256,7 +258,7 @@ def _version(written: str, dot: str, language: str) -> str:
 
 
 def _name_sign(character: str, language: str) -> str:
-    """Return a letter, digit or punctuation mark as it is, a sign of money or mathematics by its name, else a space."""
+    """Return a sign of money or mathematics by its name, another symbol as a space, other characters as they are."""
     category = unicodedata.category(character)
     if category == "Sc":
         return f" {name_sign(character, language)} "

@@ -1,4 +1,4 @@
-"""What was read wrong and what it is read as now, with the neighbors of each case; the region decides what is ambiguous."""
+"""Text is read as people of a region say it: money, numbers, dates, names, signs and formulas, written in any way."""
 
 import pytest
 
@@ -49,9 +49,11 @@ NUMBERS = [
      "seiscientos ochenta y nueve y veintiún mil y treinta y un millones mil"),
     ("es", "750.200.000 libras", "setecientos cincuenta millones doscientas mil libras"),
     ("es", "12,500 y 12.500 y 1.75", "doce mil quinientos y doce mil quinientos y uno punto setenta y cinco"),
-    ("es-MX", "12,500 y 12.500 y 1.75", "doce mil quinientos y doce punto cinco cero cero y uno punto setenta y cinco"),
+    ("es-MX", "12,500 y 12.500 y 1.75",
+     "doce mil quinientos y doce punto cinco cero cero y uno punto setenta y cinco"),
     ("es-ES", "12,500 y 12.500 y 1,75", "doce coma cinco cero cero y doce mil quinientos y uno coma setenta y cinco"),
-    ("es-ES", "1.234.567,89 y 1,234,567.89", "un millón doscientos treinta y cuatro mil quinientos sesenta y siete coma "
+    ("es-ES", "1.234.567,89 y 1,234,567.89",
+     "un millón doscientos treinta y cuatro mil quinientos sesenta y siete coma "
      "ochenta y nueve y un millón doscientos treinta y cuatro mil quinientos sesenta y siete punto ochenta y nueve"),
     ("en-US", "12,500 and 12.500", "twelve thousand five hundred and twelve point five zero zero"),
     ("es", "10k, 2M, 1e6, 3.5e-4, 2.5M de usuarios",
@@ -80,7 +82,8 @@ NUMBERS = [
      "diecinueve grados veinticinco minutos cuarenta y dos segundos norte, treinta grados sur"),
     ("es", "1° de mayo, 1º de mayo, 1ro de mayo", "primero de mayo, primero de mayo, primero de mayo"),
     ("es", "1º piso, 1° piso, 3° lugar, 1.º piso, 3.er puesto, 1er. lugar, 2° de primaria, 3° B",
-     "primer piso, primer piso, tercer lugar, primer piso, tercer puesto, primer lugar, segundo de primaria, tercero B"),
+     "primer piso, primer piso, tercer lugar, primer piso, tercer puesto, primer lugar, segundo de primaria, "
+     "tercero B"),
     ("es", "1ª, 2.ª fila, 1.os, 2.as, 4to, 5ta, 12vo", "primera, segunda fila, primeros, segundas, cuarto, quinta, "
      "duodécimo"),
     ("es", "el 13.º, el 21.º aniversario, el 100.º y la 101.ª",
@@ -156,7 +159,8 @@ ROMAN = [
 
 ABBREVIATIONS = [
     ("es", "Uds., Ud., Vds., Fig. 3, figs. 3 y 4", "ustedes, usted, ustedes, figura tres, figuras tres y cuatro"),
-    ("es", "nro. 5, No. 8, nº5, N° 5, Nos. 3 y 4", "número cinco, número ocho, número cinco, número cinco, números tres y "
+    ("es", "nro. 5, No. 8, nº5, N° 5, Nos. 3 y 4",
+     "número cinco, número ocho, número cinco, número cinco, números tres y "
      "cuatro"),
     ("es", "inc. 2, inc. b), Apple Inc. sube", "inciso dos, inciso b), Apple Inc. sube"),
     ("es", "Km 23, Km. 23, km 5, 5 km 20 m",
@@ -166,15 +170,19 @@ ABBREVIATIONS = [
     ("es", "D. Juan, Dña. Ana, C/ Mayor 5, c/u, s/n, Av. Juárez",
      "don Juan, doña Ana, calle Mayor cinco, cada uno, sin número, avenida Juárez"),
     ("es", "dijo que no. 8 más", "dijo que no. ocho más"),
-    ("en", "Fig. 3, No. 8, p. 5, pp. 3-5, and/or", "figure three, number eight, page five, pages three to five, and or"),
+    ("en", "Fig. 3, No. 8, p. 5, pp. 3-5, and/or",
+     "figure three, number eight, page five, pages three to five, and or"),
 ]  # fmt: skip
 
 SIGNS = [
-    ("es", "CO₂, x₁, H₂O, CO2, Fe₂O₃, Ca²⁺, Na⁺", "C O dos, x uno, H dos O, C O dos, Fe dos O tres, Ca dos más, Na más"),
+    ("es", "CO₂, x₁, H₂O, CO2, Fe₂O₃, Ca²⁺, Na⁺",
+     "C O dos, x uno, H dos O, C O dos, Fe dos O tres, Ca dos más, Na más"),
     ("es", "x², m³, 10⁻³, 3×10⁸, xⁿ, 2^10, x^2, x^-1",
-     "x al cuadrado, m al cubo, diez a la menos tres, tres por diez a la ocho, x a la n, dos a la diez, x al cuadrado, "
+     "x al cuadrado, m al cubo, diez a la menos tres, tres por diez a la ocho, x a la n, dos a la diez, "
+     "x al cuadrado, "
      "x a la menos uno"),
-    ("es", "C#, F#, C++, .NET, A/B, él/ella, y/o", "C sharp, F sharp, C más más, punto NET, A barra B, él barra ella, y o"),
+    ("es", "C#, F#, C++, .NET, A/B, él/ella, y/o",
+     "C sharp, F sharp, C más más, punto NET, A barra B, él barra ella, y o"),
     ("es", "km/h, m/s, 120 hab./km², 8 l/100 km, 100 Mbps",
      "kilómetros por hora, metros por segundo, ciento veinte habitantes por kilómetro cuadrado, "
      "ocho litros por cien kilómetros, cien megabits por segundo"),
@@ -184,7 +192,8 @@ SIGNS = [
      "aproximadamente cinco, a virgulilla b, sección cinco"),
     ("es", "α y β, Δt, 5 Ω", "alfa y beta, delta t, cinco ohmios"),
     ("es", "=====", ""),
-    ("en", "CO₂, x₁, 10⁻³, C#, A/B, km/h, a → b", "C O two, x one, ten to the power of minus three, C sharp, A slash B, "
+    ("en", "CO₂, x₁, 10⁻³, C#, A/B, km/h, a → b",
+     "C O two, x one, ten to the power of minus three, C sharp, A slash B, "
      "kilometers per hour, a to b"),
 ]  # fmt: skip
 
