@@ -108,7 +108,7 @@ def say_ordinal(number: int, language: str, *, feminine: bool = False, short: bo
     else:
         said = " ".join(f"{HUNDREDTHS[number // 100]} {TENTHS[number // 10 % 10]} {UNITHS[number % 10]}".split())
     said = said.replace("décimo primero", "undécimo").replace("décimo segundo", "duodécimo")
-    said = re.sub(r"\bdécimo (?=\w)", "decimo", said)  # "decimotercero", but "vigésimo tercero"
+    said = re.sub(r"\bdécimo (o?)(?=\w)", "decimo", said)  # "decimoctavo", "decimotercero", but "vigésimo tercero"
     if feminine:
         return re.sub(r"o\b", "a", said)
     return re.sub("(?<=primer|tercer)o$", "", said) if short else said

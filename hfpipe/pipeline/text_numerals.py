@@ -85,7 +85,8 @@ def read_scales(text: str, language: str) -> str:
             return f" {cardinal(value, language)} "
         times, raised = ("por", "a la") if base == "es" else ("times", "to the power of")
         minus = {"es": "menos ", "en": "minus "}[base] if exponent < 0 else ""
-        said = say_decimal(*re.fullmatch(r"(\d+)([.,]?)(\d*)", mantissa).groups(), language=language)
+        whole, mark, rest = re.split("([.,])", mantissa) if decimals else (mantissa, "", "")
+        said = say_decimal(whole, mark, rest, language)
         return f" {said} {times} {cardinal(10, language)} {raised} {minus}{abs(exponent)} "
 
     def scaled(match: re.Match) -> str:
@@ -101,7 +102,7 @@ def read_scales(text: str, language: str) -> str:
 
     text = re.sub(  # "6,022×10²³": not thousands
         r"(?<![\w.,])(\d)([.,])(\d{3})(?=\s?(?:[×x·*]|por|times)\s?10[⁰-⁹¹²³⁻^])",
-        lambda match: say_decimal(*match.groups(), language=language),
+        lambda match: say_decimal(match[1], match[2], match[3], language),
         text,
     )
     text = re.sub(r"(?<![\w.,])(\d+(?:[.,]\d+)?)[eE]([+-]?\d{1,3})(?![\w.])", scientific, text)

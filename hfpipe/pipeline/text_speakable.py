@@ -147,7 +147,7 @@ def strip_markdown(text: str, language: str = "es") -> str:
         elif token.type in ("fence", "code_block"):
             blocks.append(token.content)
         elif token.type == "inline":
-            words = "".join(map(_words_of, token.children))
+            words = "".join(map(_words_of, token.children or ()))
             blocks.append(number + CELL.sub(", ", MARKS.sub("", words).strip(" |")))
             number = ""
     return " ".join(f"{block}," if block[-1:].isalnum() else block for block in blocks[:-1]) + " ".join(

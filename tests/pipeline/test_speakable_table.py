@@ -86,8 +86,8 @@ NUMBERS = [
      "tercero B"),
     ("es", "1ª, 2.ª fila, 1.os, 2.as, 4to, 5ta, 12vo", "primera, segunda fila, primeros, segundas, cuarto, quinta, "
      "duodécimo"),
-    ("es", "el 13.º, el 21.º aniversario, el 100.º y la 101.ª",
-     "el decimotercero, el vigésimo primer aniversario, el centésimo y la centésima primera"),
+    ("es", "el 13.º, el 18.º, el 21.º aniversario, el 100.º y la 101.ª",
+     "el decimotercero, el decimoctavo, el vigésimo primer aniversario, el centésimo y la centésima primera"),
     ("en", "30ºC, 77°F, the 1st floor, 30° N",
      "thirty degrees Celsius, seventy-seven degrees Fahrenheit, the first floor, thirty degrees north"),
     # telephones and identity numbers
