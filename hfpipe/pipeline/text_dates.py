@@ -110,6 +110,7 @@ def read_decades(text: str, language: str) -> str:
         return f"{before or 'los '}{cardinal(year, language)}"
 
     article = r"(\b(?:los|las|años) )?"
+    text = re.sub(r"\b(los|años) ['’](?=[2-9]0\b)", r"\1 ", text)
     return re.sub(rf"{article}(?<![\w.,/-])(['’])?((?:1[1-9]|20)\d0|[2-9]0)(['’])?s\b", say, text, flags=re.IGNORECASE)
 
 
@@ -122,7 +123,9 @@ def read_hours(text: str, language: str) -> str:
     plain = rf"(?<![\d:.,])(\d{{1,2}})(){half}(?![\d:])"
     to = " a " if base == "es" else " to "
     text = re.sub(rf"(?<=[0-5]\d){BLANK}?[-–—]{BLANK}?(?=\d{{1,2}}:[0-5]\d)", to, text)
-    text = re.sub(rf"(?<![\d:.,-])(\d{{1,2}})[-–](\d{{1,2}})(?={BLANK}?(?:h|hrs?)\b)", rf"\1{to}\2", text)
+    text = re.sub(rf"(?<![\d:.,-])(\d{{1,2}})[-–](\d{{1,2}})(?={BLANK}?(?:h|hrs?|[ap]\.?{BLANK}?m)\b)", rf"\1{to}\2", text)
+    if base == "es":
+        text = re.sub(rf"(?<![\d.,])(\d{{1,2}})\.([0-5]\d)(?={BLANK}?h(?:rs?|oras)?\b)", r"\1:\2", text)  # "15.30 h"
 
     def say(match: re.Match) -> str:
         hour, minutes, period = int(match[1]), int(match[2] or 0), (match[3] or "").lower()

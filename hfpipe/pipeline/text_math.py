@@ -26,13 +26,13 @@ LETTERS = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon":
 WORDS = {
     "es": {
         "over": "sobre", "root": "raíz de", "cube": "raíz cúbica de", "nth": "raíz {} de", "from": "desde",
-        "up to": "hasta", "of": "de", "when": "cuando", "abs": "valor absoluto de", "prime": "prima",
+        "up to": "hasta", "of": "de", "when": "cuando", "abs": "valor absoluto de", "given": "dado", "prime": "prima",
         "degrees": "grados", "factorial": "factorial", "tends": "tiende a", "bar": "barra", "hat": "gorro",
         "vec": "vector", "binom": "en grupos de",
     },
     "en": {
         "over": "over", "root": "square root of", "cube": "cube root of", "nth": "{}th root of", "from": "from",
-        "up to": "to", "of": "of", "when": "as", "abs": "absolute value of", "prime": "prime",
+        "up to": "to", "of": "of", "when": "as", "abs": "absolute value of", "given": "given", "prime": "prime",
         "degrees": "degrees", "factorial": "factorial", "tends": "tends to", "bar": "bar", "hat": "hat",
         "vec": "vector", "binom": "choose",
     },
@@ -237,6 +237,8 @@ class Formula:
             if re.fullmatch(number_pattern(self.language), token):
                 return say_number(token, self.language)
             return token
+        if token == "|" and self.latex.count("|") % 2:
+            return words["given"]
         if token == "|":
             self.is_in_bars = not self.is_in_bars
             return words["abs"] if self.is_in_bars else ""

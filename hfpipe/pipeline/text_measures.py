@@ -10,6 +10,7 @@ from .text_numbers import BLANK, count, number_pattern
 
 UNITS = {  # unit symbol: CLDR unit identifier
     "km/h": "speed-kilometer-per-hour", "kph": "speed-kilometer-per-hour", "m/s": "speed-meter-per-second",
+    "m/s²": "acceleration-meter-per-square-second", "m/s2": "acceleration-meter-per-square-second",
     "mph": "speed-mile-per-hour", "km²": "area-square-kilometer", "m²": "area-square-meter",
     "cm²": "area-square-centimeter", "km2": "area-square-kilometer", "m2": "area-square-meter",
     "cm2": "area-square-centimeter", "ha": "area-hectare", "m³": "volume-cubic-meter", "m3": "volume-cubic-meter",
@@ -47,6 +48,7 @@ OTHER_UNITS = {  # which CLDR doesn't name: singular and plural
            "latidos por minuto"), "mAh": ("miliamperio hora", "miliamperios hora"), "Wh": ("vatio hora",
            "vatios hora"), "MWh": ("megavatio hora", "megavatios hora"), "GWh": ("gigavatio hora",
            "gigavatios hora"), "TWh": ("teravatio hora", "teravatios hora"), "hab": ("habitante", "habitantes"),
+           "cts": ("centavo", "centavos"), "ctvs": ("centavo", "centavos"),
            "uds": ("unidad", "unidades"), "ud": ("unidad", "unidades")},
     "en": {"dB": ("decibel", "decibels"), "Mbps": ("megabit per second", "megabits per second"),
            "Gbps": ("gigabit per second", "gigabits per second"),
@@ -65,6 +67,8 @@ COMPASS = {
     "es": {"N": "norte", "S": "sur", "E": "este", "O": "oeste", "W": "oeste"},
     "en": {"N": "north", "S": "south", "E": "east", "W": "west"},
 }
+SCALES = {"C": "Celsius", "F": "Fahrenheit"}
+BARE = r"\b(por|per|cada|each) (kg|km²?|cm²?|mm|m[²³]|ml|mg|kWh|GB|MB|TB)(?!\w)"  # "$5 por kg"
 PRIMES = {"es": ("grados", "minutos", "segundos"), "en": ("degrees", "minutes", "seconds")}
 
 
@@ -80,6 +84,10 @@ def read_measures(text: str, language: str) -> str:
         return count(match[1], unit_names(match[2], base), language) + per
 
     text = re.sub(pattern, say, text)
+    compound = "|".join(sorted((sign for sign in UNITS if "/" in sign), key=len, reverse=True))
+    text = re.sub(rf"(?<![\w/])({compound})(?![\w/])", lambda match: unit_names(match[0], base)[1], text)
+    text = re.sub(BARE, lambda match: f"{match[1]} {unit_names(match[2], base)[0]}", text)
+    text = re.sub(r"\b(grados|degrees) ([CF])\b", lambda match: f"{match[1]} {SCALES[match[2]]}", text)
     return re.sub(
         rf"(?<![\d_])(\b\w+\b)/({signs_of_units(base)})(?![\w/])", functools.partial(_rate, language=language), text
     )

@@ -16,7 +16,7 @@ SIGNS = {  # currency sign: ISO 4217 code; a bare "$" is not here, since its cou
     "₡": "CRC", "₢": "BRE", "₣": "FRF", "₤": "ITL", "₦": "NGN", "₧": "ESP", "₨": "PKR", "₩": "KRW", "₪": "ILS",
     "₫": "VND", "₭": "LAK", "₮": "MNT", "₯": "GRD", "₱": "PHP", "₲": "PYG", "₳": "ARA", "₴": "UAH", "₵": "GHS",
     "₸": "KZT", "₹": "INR", "₺": "TRY", "₼": "AZN", "₽": "RUB", "₾": "GEL", "⃀": "KGS", "﷼": "IRR",
-    "US$": "USD", "U$S": "USD", "U$D": "USD", "MX$": "MXN", "MEX$": "MXN", "Mex$": "MXN", "COP$": "COP",
+    "US$": "USD", "$us": "USD", "U$S": "USD", "U$D": "USD", "MX$": "MXN", "MEX$": "MXN", "Mex$": "MXN", "COP$": "COP",
     "COL$": "COP", "Col$": "COP", "AR$": "ARS", "ARS$": "ARS", "CLP$": "CLP", "CL$": "CLP", "UY$": "UYU",
     "$U": "UYU", "$b": "BOB", "RD$": "DOP", "C$": "NIO", "R$": "BRL", "CU$": "CUP", "BZ$": "BZD", "TT$": "TTD",
     "J$": "JMD", "CA$": "CAD", "CAD$": "CAD", "AU$": "AUD", "A$": "AUD", "NZ$": "NZD", "HK$": "HKD", "NT$": "TWD",
@@ -118,7 +118,8 @@ def read_money(text: str, language: str) -> str:
     text names beside the amount ("$5 MXN", "$5 pesos"), else the currency of the tag's region if that is a peso or a
     dollar, else, with no region, pesos if the text speaks of pesos; else dollars.
     """
-    text = text.translate(FULLWIDTH)
+    text = re.sub(r"(?<=\d)[.,][-–—](?!\d)", "", text)  # "5.-"
+    text = re.sub(r"(?<![\d.,])(\d+)([€£])(\d\d)(?!\d)", r"\1.\3 \2", text.translate(FULLWIDTH))  # "5€50"
     base, dollar = base_language(language), _dollar(text, language)
     if base == "es":
         for short, words in MILLIONS.items():
@@ -169,7 +170,7 @@ def _amounts(language: str) -> tuple[re.Pattern, re.Pattern]:
             rf"{minus}(?<!\w)(?:(?P<code>{codes}|US){BLANK}?)??"
             rf"(?P<before>{signs}|{codes}|(?:{_any(LETTER_SIGNS)})(?=\d|{BLANK}\d+[.,]\d\d\b)){BLANK}?"
             rf"(?P<minus_inside>[-−])?{amount}"
-            rf"(?:{BLANK}?(?P<after>(?:{after})(?!\w)|(?i:{_any(_named(language))})(?!\w)))?{per}"
+            rf"(?:{BLANK}?(?P<after>(?:{after}|US)(?!\w)|(?i:{_any(_named(language))})(?!\w)))?{per}"
         ),
         re.compile(
             rf"{minus}(?<![\d.,]){amount}{BLANK}?(?P<after>(?:{after})(?![\w])|(?i:{_any(_plain_names(language))})(?!\w)){per}"

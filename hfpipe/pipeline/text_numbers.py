@@ -159,8 +159,8 @@ def split_number(number: str, language: str) -> Written:
             match = re.fullmatch(rf"({pattern})(?:([.,])(\d+))?", number)
             if match and match[2] != mark and (is_spanish or mark != "."):
                 return Written(re.sub(r"\D", "", match[1]), match[2] or "", match[3] or "", True)
-    whole, mark, decimals = re.split("([.,])", number) if re.search("[.,]", number) else (number, "", "")
-    return Written(whole, mark, decimals, False)
+    whole, mark, decimals = re.split(r"([.,])(?=\d+$)", number) if re.search("[.,]", number) else (number, "", "")
+    return Written(re.sub(r"\D", "", whole), mark, decimals, False)
 
 
 def cardinal(number: int, language: str) -> str:

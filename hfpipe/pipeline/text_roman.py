@@ -48,14 +48,15 @@ def read_roman(text: str, language: str) -> str:
     """
     base = base_language(language)
     if base == "es":
-        text = re.sub(r"\bs(s?)\. ?(?=[IVX])", r"siglo\1 ", text)
+        text = re.sub(r"\b([Ss])(s?)\. ?(?=[IVX])", r"\1iglo\2 ", text)
+        text = re.sub(r"\b([Ss]iglos?) ([ivx]+)\b", lambda match: f"{match[1]} {match[2].upper()}", text)
     to = " a " if base == "es" else " to "
 
     def numbered(match: re.Match) -> str:
         rest = f"{to if match[3] in '-–' else match[3]}{roman(match[4])}" if match[4] else ""
         return f"{match[1]} {roman(match[2])}{rest}"
 
-    numerals = rf"({CANONICAL})\b(?:(,? (?:y|a|al|and|to) |[-–])({CANONICAL})\b)?"
+    numerals = rf"({CANONICAL})(?!\w)(?:(,? (?:y|a|al|and|to) |[-–])({CANONICAL})(?!\w))?"
     text = re.sub(rf"(?i:\b({NUMBERED[base]}) ){numerals}", numbered, text)
     if base == "es":
         text = NAMED.sub(_say_named, BEFORE_NAME.sub(_say_before, text))

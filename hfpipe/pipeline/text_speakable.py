@@ -46,7 +46,7 @@ ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless 
         r"a\. ?(?:de )?c\.": "antes de Cristo", r"d\. ?(?:de )?c\.": "después de Cristo",
         r"a\. ?e\. ?c\.": "antes de la era común", r"vs\.?": "contra", r"aprox\.": "aproximadamente",
         r"máx\.": "máximo", r"mín\.": "mínimo", r"temp\.": "temperatura", r"hab\.": "habitantes",
-        r"min\.(?<=\d min\.)": "minutos", r"24/7": "veinticuatro horas al día", r"y/o": "y o",
+        r"min\.(?<=\d min\.)": "minutos", r"mill\.": "millones", r"24/7": "veinticuatro horas al día", r"y/o": "y o",
     },
     "en": {
         r"mr\.": "Mister", r"mrs\.": "Missus", r"ms\.": "Miz", r"dr\.": "Doctor", r"prof\.": "Professor",
@@ -246,7 +246,7 @@ def _read_ranges(text: str, language: str) -> str:
 def _read_plain_numbers(text: str, language: str) -> str:
     """Read out version numbers ("3.1.4") part by part, English years in pairs of digits, and all remaining numbers."""
     dot = f" {WORDS['es']['.']} " if base_language(language) == "es" else " point "
-    text = re.sub(r"(?<![\d.,])\d+(?:\.\d+){2,}(?![\d,])", lambda match: _version(match[0], dot, language), text)
+    text = re.sub(r"(?<![\d.,])\d+(?:\.\d+){2,}(?!\d|,\d)", lambda match: _version(match[0], dot, language), text)
     if base_language(language) == "en":
         text = YEAR.sub(lambda match: say_year(int(match[0]), "en"), text)
     return read_numbers(text, language)

@@ -9,7 +9,7 @@ PLUS = {"es": "más", "en": "plus"}
 # Three or more groups of digits are a telephone number wherever they stand.
 TELEPHONE = re.compile(
     r"\+\d[\d ()-]{6,}\d|\(\d{2,4}\) ?\d{3,4}[ -]\d{3,4}(?!\d)"
-    r"|(?<![\d.,/-])\d{2,4}(?:[ -]\d{2,4}){2,}(?![\d/-]|[.,]\d)"
+    r"|(?<![\d.,/-])\d{3}\.\d{3}\.\d{4}(?!\d|[.,]\d)|(?<![\d.,/-])(?:1[ -])?\d{2,4}(?:[ -]\d{2,4}){2,}(?![\d/-]|[.,]\d)"
 )
 # Two groups are one if they are no range of years or of round numbers: "555-1234", but not "500-1000", "1990-1995".
 PLAIN = re.compile(r"(?<![\w.,/-])([2-9]\d{2,3})-(\d{4})(?![\w/-]|[.,]\d)")
@@ -48,9 +48,9 @@ def read_telephones(text: str, language: str) -> str:
         is_range = int(match[1]) % 5 == int(match[2]) % 5 == 0 or YEAR.fullmatch(match[1]) and YEAR.fullmatch(match[2])
         return match[0] if is_range else _say_groups(match[0], language)
 
-    text = PLAIN.sub(plain, ANNOUNCED.sub(announced, text))
+    text = ANNOUNCED.sub(announced, text)
     text = IDENTITY.sub(lambda match: _say_groups(match[0], language), text)
-    return TELEPHONE.sub(telephone, text)
+    return PLAIN.sub(plain, TELEPHONE.sub(telephone, text))
 
 
 def _say_groups(number: str, language: str) -> str:
