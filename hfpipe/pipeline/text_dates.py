@@ -123,7 +123,9 @@ def read_hours(text: str, language: str) -> str:
     plain = rf"(?<![\d:.,])(\d{{1,2}})(){half}(?![\d:])"
     to = " a " if base == "es" else " to "
     text = re.sub(rf"(?<=[0-5]\d){BLANK}?[-–—]{BLANK}?(?=\d{{1,2}}:[0-5]\d)", to, text)
-    text = re.sub(rf"(?<![\d:.,-])(\d{{1,2}})[-–](\d{{1,2}})(?={BLANK}?(?:h|hrs?|[ap]\.?{BLANK}?m)\b)", rf"\1{to}\2", text)
+    text = re.sub(
+        rf"(?<![\d:.,-])(\d{{1,2}})[-–](\d{{1,2}})(?={BLANK}?(?:h|hrs?|[ap]\.?{BLANK}?m)\b)", rf"\1{to}\2", text
+    )
     if base == "es":
         text = re.sub(rf"(?<![\d.,])(\d{{1,2}})\.([0-5]\d)(?={BLANK}?h(?:rs?|oras)?\b)", r"\1:\2", text)  # "15.30 h"
 

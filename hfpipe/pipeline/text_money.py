@@ -72,7 +72,7 @@ SHORT_SCALES = {  # written right after the number, or before the sign: "1,5 M‚Ç
 }  # fmt: skip
 LOWER_CASE_CODES = {"ARS", "BRL", "CLP", "COP", "EUR", "GBP", "JPY", "MXN", "PEN", "USD", "UYU"}  # "20 eur"
 WORDS_AS_CODES = {"ALL", "CUP", "GEL", "MOP", "SOS", "TOP", "TRY"}  # "TOP 10"; money only after a number
-PESOS = re.compile(r"\bpesos?\b|\bM\. ?N\.|\b(?:MXN|COP|ARS|CLP|UYU|DOP|CUP)\b", re.IGNORECASE)
+PESOS = re.compile(r"\bpesos\b|\b(?:1|un) peso\b|\bM\. ?N\.|\b(?:MXN|COP|ARS|CLP|UYU|DOP|CUP)\b", re.IGNORECASE)
 MILLIONS = {"mdp": "millones de pesos", "mdd": "millones de d√≥lares"}  # as Mexican newspapers write them
 NATIONAL = r"M\. ?N\.|m\. ?n\."  # "moneda nacional", written after an amount in Mexico
 

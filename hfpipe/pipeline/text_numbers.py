@@ -34,8 +34,15 @@ NO_NOUNS = set(
     fuera ha hasta hay la las le lo los más menos mil ni no o para pero pm por porque que se sea según si sin sino
     sobre son su sus también tras u un una uno y ya""".split()
 )
-MASCULINE_IN_A = re.compile(r"(?:d[ií]a|mapa|[eoa]ma|grama|planeta|tranvía|yoga|sofá|cura|guardia|gorila|pijama)s?$")
-FEMININE = re.compile(r"(?:as?|ción|ciones|sión|siones|dad|dades|tud|tudes|manos?)$")
+MASCULINE_IN_A = re.compile(
+    r"(?:d[ií]a|mapa|[eoa]ma|grama|planeta|tranvía|yoga|sofá|cura|guardia|gorila|pijama)s?$|(?:cami|avi)[oó]n(?:es)?$"
+)
+FEMININE = re.compile(
+    r"(?:as?|[csxg]i[oó]n(?:es)?|(?:re)?uni[oó]n(?:es)?|opini[oó]n(?:es)?|raz[oó]n(?:es)?|dad|dades|tud|tudes"
+    r"|\b(?:manos?|mujer(?:es)?|noches?|tardes?|partes?|ve[zc](?:es)?|clases?|calles?|llaves?|torres?|series?"
+    r"|flor(?:es)?|lu[zc](?:es)?|vo[zc](?:es)?|frases?|bases?|claves?|fases?|im[aá]gen(?:es)?|actri[zc](?:es)?"
+    r"|leyes|ley|red|redes|sed|pared|paredes|crisis|tesis|dosis|hip[oó]tesis))$"
+)
 
 
 class Written(NamedTuple):

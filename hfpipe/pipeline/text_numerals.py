@@ -21,7 +21,7 @@ from .text_numbers import (
 from .text_numbers import roman as roman
 
 ORDINAL_MARKS = {
-    "es": r"\.?[ºª](?!\w)|\.?er\b\.(?= [a-záéíóú])|\.?(?:er|ero|era|ro|ra|do|da|to|ta|mo|ma|vo|va|no|na)\b|\.[ao]s\b"
+    "es": r"\.?[ºª](?![^\W\d_]{2}|\d)|\.?er\b\.(?= [a-záéíóú])|\.?(?:er|ero|era|ro|ra|do|da|to|ta|mo|ma|vo|va|no|na)\b|\.[ao]s\b"
     r"|\.?ᵉʳ|\.?[ᵒᵃ]ˢ?",
     "en": r"(?:st|nd|rd|th)\b",
 }
@@ -51,7 +51,9 @@ def read_ordinals(text: str, language: str) -> str:
     """
     if base_language(language) == "en":
         return re.sub(r"(?<![\d.,])(\d{1,9})(?:st|nd|rd|th)\b", lambda match: say_ordinal(int(match[1]), "en"), text)
-    text = re.sub(rf"(?<![\d.,])(\d{{1,3}})\.?°(?={BLANK}{NUMBERED})", r"\1º", text, flags=re.IGNORECASE)
+    also = rf"(?:{BLANK}(?:y|o|a|al){BLANK}\d{{1,3}}\.?[°º])?"
+    text = re.sub(r"(?<=\d)\.°", ".º", text)
+    text = re.sub(rf"(?<![\d.,])(\d{{1,3}})°(?={also}{BLANK}?{NUMBERED})", r"\1º", text, flags=re.IGNORECASE)
 
     def say(match: re.Match) -> str:
         mark, number = match[2].strip(".").replace("ᵉʳ", "er"), int(match[1])

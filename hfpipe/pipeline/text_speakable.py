@@ -45,7 +45,7 @@ ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless 
         r"ed\.": "edición", r"atte\.": "atentamente", r"cf\.": "compárese", r"i\. ?e\.": "esto es",
         r"a\. ?(?:de )?c\.": "antes de Cristo", r"d\. ?(?:de )?c\.": "después de Cristo",
         r"a\. ?e\. ?c\.": "antes de la era común", r"vs\.?": "contra", r"aprox\.": "aproximadamente",
-        r"máx\.": "máximo", r"mín\.": "mínimo", r"temp\.": "temperatura", r"hab\.": "habitantes",
+        r"máx\.": "máximo", r"mín\.": "mínimo", r"hab\.": "habitantes",
         r"min\.(?<=\d min\.)": "minutos", r"mill\.": "millones", r"24/7": "veinticuatro horas al día", r"y/o": "y o",
     },
     "en": {
@@ -62,7 +62,7 @@ ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless 
 TYPED = {  # what isn't a sign of its own: languages of programmers, "@", "#", typed powers
     "es": {
         r"\b([CFJ])#": r"\1 sharp", r"(?<!\w)\.NET\b": "punto NET", r"\b([A-G])♯": r"\1 sostenido",
-        r"#(?=\d)": "número", r"&": "y", r"@": "arroba", r"§+": "sección", r"~(?=\s*\d)": "aproximadamente",
+        r"#(?=\d)|№": "número", r"&": "y", r"@": "arroba", r"§+": "sección", r"~(?=\s*\d)": "aproximadamente",
         r"%": "por ciento", r"‰": "por mil", r"°": "grados", r"\^\{?2\}?(?!\d)": "al cuadrado",
         r"\^\{?3\}?(?!\d)": "al cubo", r"\^[({]?[-−](?=\d)": "a la menos", r"\^[({]?(?=\w)": "a la",
         r"(?<=[\w:])\\(?=\w)": "barra invertida", r"(?<=\d)\s*\*\s*(?=\d)": "por", r"¶": "párrafo",
@@ -70,7 +70,7 @@ TYPED = {  # what isn't a sign of its own: languages of programmers, "@", "#", t
     },
     "en": {
         r"\b([CFJ])#": r"\1 sharp", r"(?<!\w)\.NET\b": "dot NET", r"\b([A-G])♯": r"\1 sharp",
-        r"#(?=\d)": "number", r"&": "and", r"@": "at", r"§+": "section", r"~(?=\s*\d)": "about",
+        r"#(?=\d)|№": "number", r"&": "and", r"@": "at", r"§+": "section", r"~(?=\s*\d)": "about",
         r"%": "percent", r"‰": "per mille", r"°": "degrees", r"\^\{?2\}?(?!\d)": "squared",
         r"\^\{?3\}?(?!\d)": "cubed", r"\^[({]?[-−](?=\d)": "to the power of minus",
         r"\^[({]?(?=\w)": "to the power of",

@@ -28,6 +28,9 @@ MONEY = [
     ("es", "1,5 M€, $10 mil, $2M, 500K €, US$ 2,5 mil millones, 1 M€",
      "uno coma cinco millones de euros, diez mil dólares, dos millones de dólares, quinientos mil euros, "
      "dos coma cinco mil millones de dólares, un millón de euros"),
+    ("es", "Mi peso es 70 kg y pagué $5.", "Mi peso es setenta kilogramos y pagué cinco dólares."),
+    ("es", "5€50, $ 5.-, $20 US, 50 cts, $us 5", "cinco euros con cincuenta céntimos, cinco dólares, veinte dólares, "
+     "cincuenta centavos, cinco dólares"),
     ("es", "2 mdp, 3 mdd", "dos millones de pesos, tres millones de dólares"),
     ("es", "$2 millones de pesos, $3 millones de dólares", "dos millones de pesos, tres millones de dólares"),
     ("es", "TOP 10, talla L 5, 5 Q, S.A. de C.V.", "TOP diez, talla L cinco, cinco Q, S.A. de C.V."),
@@ -73,6 +76,8 @@ NUMBERS = [
     ("es", "1'000 y 1'500,000.50", "mil y un millón quinientos mil punto cincuenta"),
     ("es", "covid-19, F-16, 16:9, escala 1:100, 10 – 12",
      "covid diecinueve, F dieciséis, dieciséis a nueve, escala uno a cien, diez a doce"),
+    ("es", "21 mujeres, 21 camiones, 21 razones, 200 veces, 1 ley",
+     "veintiuna mujeres, veintiún camiones, veintiuna razones, doscientas veces, una ley"),
     # ordinals and degrees
     ("es", "30ºC y 77ºF, 30 ºC, 5℃, -3 °C",
      "treinta grados Celsius y setenta y siete grados Fahrenheit, treinta grados Celsius, cinco grados Celsius, "
@@ -90,6 +95,8 @@ NUMBERS = [
      "el decimotercero, el decimoctavo, el vigésimo primer aniversario, el centésimo y la centésima primera"),
     ("en", "30ºC, 77°F, the 1st floor, 30° N",
      "thirty degrees Celsius, seventy-seven degrees Fahrenheit, the first floor, thirty degrees north"),
+    ("es", "3° y 4° grado, 1.°, 2°B, 25°, 5°C", "tercero y cuarto grado, primero, segundo B, veinticinco grados, "
+     "cinco grados Celsius"),
     # telephones and identity numbers
     ("es", "Tel.: 555-1234", "teléfono: cinco cinco cinco, uno dos tres cuatro"),
     ("es", "12.345.678-9", "uno dos, tres cuatro cinco, seis siete ocho, nueve"),
@@ -100,6 +107,9 @@ NUMBERS = [
     ("es", "(55) 1234-5678, cel. 5555-1234, +54 9 11 1234-5678",
      "cinco cinco, uno dos tres cuatro, cinco seis siete ocho, celular cinco cinco cinco cinco, uno dos tres cuatro, "
      "más cinco cuatro, nueve, uno uno, uno dos tres cuatro, cinco seis siete ocho"),
+    ("es", "(0212) 555-1234, 1-800-123-4567, 555.123.4567",
+     "cero dos uno dos, cinco cinco cinco, uno dos tres cuatro, uno, ocho cero cero, uno dos tres, "
+     "cuatro cinco seis siete, cinco cinco cinco, uno dos tres, cuatro cinco seis siete"),
     ("es", "De 500-1000 y 1990-1995; llama al 911 y marque 1",
      "De quinientos a mil y mil novecientos noventa a mil novecientos noventa y cinco; "
      "llama al novecientos once y marque uno"),
