@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from .text_sentences import CLOSING, SENTENCE_END, split_pieces
+from .text_sentences import CLOSING, SENTENCE_END, opens_block, split_pieces
 
 SHORTEST = 12  # letters and digits; XTTS hallucinates sounds for shorter inputs (coqui-ai/TTS#3516)
 CLAUSE_END = re.compile(r"[,;:—–)](?=\s+\S+\s)")  # followed by a complete word, which excludes "1,5" and "3:30"
@@ -17,10 +17,10 @@ class Phrases:
 
     The phrases depend only on the text, not on how it was divided into calls of `push`: a split is decided once the
     word after it is complete. Together the phrases contain all of the text, with runs of whitespace collapsed to
-    single spaces, or to line breaks within a phrase.
+    single spaces, or to line breaks within a phrase. A code block or a displayed formula is never split.
 
     Args:
-        language: ISO 639-1 code of the answer.
+        language: BCP 47 tag of the answer.
     """
 
     def __init__(self, language: str = "es"):
@@ -60,12 +60,13 @@ class Phrases:
 
     def _find_end(self) -> int:
         """Return the end of the first complete phrase in the waiting text, or 0 if there is none."""
+        *pieces, last = split_pieces(self._waiting, self.language) or [""]
         end = 0
-        for piece in split_pieces(self._waiting, self.language)[:-1]:
+        for piece in pieces:
             end += len(piece)
             if not _is_short(self._waiting[:end]):
                 return end
-        if not self._has_begun:
+        if not self._has_begun and not opens_block(last.partition("\n")[0]):
             for match in CLAUSE_END.finditer(self._waiting):
                 if not _is_short(self._waiting[: match.end()]):
                     return match.end()

@@ -5,9 +5,18 @@ from collections.abc import Callable
 
 from sentencex import segment
 
+from .text_locale import base_language
+
 SENTENCE_END = ".!?…"
 CLOSING = "\"'»”’)]"  # may follow the punctuation that ends a sentence
 OPENING = re.compile(r"(?<=\s)[«“‘(\[¿¡]+\s*$")
+
+# Lines that open and close what is kept in one piece: a code block, or a formula on lines of its own.
+BLOCKS = (
+    (re.compile(r"\s*(?:```|~~~)(?!.*```)"), re.compile(r"\s*(?:```|~~~)\s*$")),
+    (re.compile(r"\s*\$\$(?!.*\$\$)"), re.compile(r".*\$\$\s*$")),
+    (re.compile(r"\s*\\\[(?!.*\\\])"), re.compile(r".*\\\]")),
+)
 
 # Where to split a sentence that is too long, in order of preference: after a clause, after a word, anywhere. Marks
 # that also occur inside numbers ("3,5", "3:30") only count when a space follows; CJK marks need no space.
@@ -51,7 +60,7 @@ def split_text(text: str, fits: Callable[[str], bool], language: str = "es") -> 
     Args:
         text: any text. The chunks contain all of it, in order, except for the whitespace around the splits.
         fits: returns whether a chunk is short enough. A single character is assumed to fit.
-        language: ISO 639-1 code that selects the sentence boundary rules.
+        language: BCP 47 tag that selects the sentence boundary rules.
     """
     pieces = split_pieces(" ".join(text.split()), language)
     return [piece.strip() for piece in _pack(pieces, fits, FINER_CUTS) if piece.strip()]
@@ -76,19 +85,41 @@ def split_pieces(text: str, language: str) -> list[str]:
     """Split a text into sentences whose concatenation is the text with its whitespace collapsed.
 
     Runs of whitespace become single spaces, or single line breaks. A line break ends a sentence, since headings and
-    list items have no full stop.
+    list items have no full stop. A code block or a displayed formula is one piece, with its line breaks; so is one
+    that is still open at the end of the text.
     """
-    lines = [" ".join(line.split()) for line in text.split("\n")]
-    found = [pieces for line in lines if (pieces := _split_line(line, language))]
+    found: list[list[str]] = []
+    block, closing = "", None
+    for line in (" ".join(line.split()) for line in text.split("\n")):
+        if closing:
+            block += f"\n{line}" if line else ""
+            if closing.match(line):
+                found.append([block])
+                closing = None
+        elif closing := _closing(line):
+            block = line
+        elif pieces := _split_line(line, language):
+            found.append(pieces)
+    if closing:
+        found.append([block])
     for pieces in found[:-1]:
         pieces[-1] = pieces[-1].rstrip() + "\n"
     return [piece for pieces in found for piece in pieces]
 
 
+def opens_block(line: str) -> bool:
+    """Return whether a line opens a code block or a displayed formula that goes on after it."""
+    return _closing(line) is not None
+
+
+def _closing(line: str) -> re.Pattern | None:
+    return next((end for start, end in BLOCKS if start.match(line)), None)
+
+
 def _split_line(line: str, language: str) -> list[str]:
     pieces: list[str] = []
     opened = ""  # opening punctuation that sentencex leaves at the end of the previous sentence
-    for piece in segment(language, line):
+    for piece in segment(base_language(language), line):
         piece, opened = opened + piece, ""
         if mark := OPENING.search(piece):
             piece, opened = piece[: mark.start()], mark.group()

@@ -1,64 +1,84 @@
 """Normalize the text of an LLM for speech synthesis: words and punctuation without symbols, Markdown or emoji."""
 
+import functools
 import re
 import unicodedata
 
 import emoji
 from markdown_it import MarkdownIt
 
-from .text_numerals import (
-    SPOKEN_DIGITS,
-    number_pattern,
-    read_dates,
-    read_fractions,
-    read_hours,
-    read_measures,
-    read_money,
-    read_numbers,
-    read_ordinals,
-    roman,
-    say_digits,
-    say_ordinal,
-    say_year,
-)
+from .text_dates import read_dates, read_decades, read_hours
+from .text_locale import base_language
+from .text_math import read_math, say_formula
+from .text_measures import read_measures
+from .text_money import name_sign, read_money
+from .text_numbers import number_pattern, say_year
+from .text_numerals import read_fractions, read_numbers, read_ordinals, read_products, read_scales
+from .text_roman import read_roman
+from .text_signs import name_math, read_digraphs, read_greek, read_scripts
+from .text_telephones import read_telephones
 
 LANGUAGES = ("es", "en")  # with numbers and symbols written out here; for others this is left to the TTS model
 
 ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless of case
     "es": {
-        r"sr\.": "señor", r"sra\.": "señora", r"sres\.": "señores", r"srta\.": "señorita", r"dr\.": "doctor",
-        r"dra\.": "doctora", r"prof\.": "profesor", r"profa\.": "profesora", r"lic\.": "licenciado",
-        r"ing\.": "ingeniero", r"ud\.": "usted", r"uds\.": "ustedes", r"etc\.": "etcétera",
-        r"ee\. ?uu\.": "Estados Unidos",
-        r"p\. ?ej\.": "por ejemplo", r"pág\.": "página", r"págs\.": "páginas", r"cap\.": "capítulo",
-        r"art\.": "artículo", r"núm\.": "número", r"n\.? ?[º°](?= ?\d)": "número", r"tel\.": "teléfono",
-        r"avda?\.": "avenida", r"a\. ?c\.": "antes de Cristo", r"d\. ?c\.": "después de Cristo",
-        r"vs\.?": "contra", r"aprox\.": "aproximadamente", r"máx\.": "máximo", r"mín\.": "mínimo",
-        r"24/7": "veinticuatro horas al día",
+        r"sr\.": "señor", r"sra\.": "señora", r"sres\.": "señores", r"sras\.": "señoras", r"srta\.": "señorita",
+        r"dr\.": "doctor", r"dra\.": "doctora", r"dres\.": "doctores", r"prof\.": "profesor", r"profa\.": "profesora",
+        r"lic\.": "licenciado", r"ing\.": "ingeniero", r"arq\.": "arquitecto", r"mtro\.": "maestro",
+        r"mtra\.": "maestra", r"gral\.": "general", r"cnel\.": "coronel", r"d\.ª|dña\.": "doña",
+        r"(?-i:D)\.(?= [A-ZÁÉÍÓÚ][a-záéíóúñ])": "don", r"sto\.": "santo", r"sta\.": "santa", r"hnos\.": "hermanos",
+        r"[uv]ds\.": "ustedes", r"[uv]d\.": "usted", r"etc\.": "etcétera", r"ee\. ?uu\.": "Estados Unidos",
+        r"(?-i:EEUU|EE UU|EUA)": "Estados Unidos", r"jj\. ?oo\.": "Juegos Olímpicos",
+        r"p\. ?ej\.": "por ejemplo", r"ej\.": "ejemplo", r"p\. ?d\.": "posdata", r"pág\.": "página",
+        r"págs\.": "páginas", r"pp\.(?= ?\d)": "páginas", r"p\.(?= ?\d)": "página", r"cap\.": "capítulo",
+        r"caps\.": "capítulos", r"art\.": "artículo", r"arts\.": "artículos", r"fig\.": "figura",
+        r"figs\.": "figuras", r"vol\.": "volumen", r"vols\.": "volúmenes", r"párr\.": "párrafo",
+        r"inc\.(?= ?(?:\d|[a-z]\)))": "inciso", r"ap\.(?= ?\d)": "apartado", r"núms\.": "números", r"núm\.": "número",
+        r"nros\.": "números", r"nro\.": "número", r"n\.? ?[º°](?= ?\d)": "número", r"(?-i:N)o\.(?= ?\d)": "número",
+        r"(?-i:N)os\.(?= ?\d)": "números", r"km\.?(?= ?\d)(?<!\d km)(?<!\d km\.)(?<!\dkm)": "kilómetro",
+        r"tel\.": "teléfono", r"teléf\.": "teléfono", r"tels\.": "teléfonos", r"tlf\.": "teléfono",
+        r"cel\.(?= ?[\d:+(])": "celular", r"ext\.(?= ?\d)": "extensión", r"avda?\.": "avenida", r"av\.": "avenida",
+        r"c/(?= ?[A-ZÁÉÍÓÚ][a-z])": "calle", r"c/u": "cada uno", r"s/n": "sin número", r"p/(?= )": "para",
+        r"c\. ?p\.(?= ?\d)": "código postal", r"dpto\.": "departamento", r"depto\.": "departamento",
+        r"apdo\.": "apartado", r"edif\.": "edificio", r"izq\.": "izquierda", r"dcha\.": "derecha",
+        r"cía\.": "compañía",
+        r"ed\.": "edición", r"atte\.": "atentamente", r"cf\.": "compárese", r"i\. ?e\.": "esto es",
+        r"a\. ?(?:de )?c\.": "antes de Cristo", r"d\. ?(?:de )?c\.": "después de Cristo",
+        r"a\. ?e\. ?c\.": "antes de la era común", r"vs\.?": "contra", r"aprox\.": "aproximadamente",
+        r"máx\.": "máximo", r"mín\.": "mínimo", r"hab\.": "habitantes",
+        r"min\.(?<=\d min\.)": "minutos", r"mill\.": "millones", r"24/7": "veinticuatro horas al día", r"y/o": "y o",
     },
     "en": {
         r"mr\.": "Mister", r"mrs\.": "Missus", r"ms\.": "Miz", r"dr\.": "Doctor", r"prof\.": "Professor",
         r"e\. ?g\.": "for example", r"i\. ?e\.": "that is", r"etc\.": "et cetera", r"vs\.?": "versus",
-        r"approx\.": "approximately", r"no\.(?= ?\d)": "number", r"24/7": "twenty-four seven",
+        r"approx\.": "approximately", r"nos\.(?= ?\d)": "numbers", r"no\.(?= ?\d)": "number", r"fig\.": "figure",
+        r"figs\.": "figures", r"pp\.(?= ?\d)": "pages", r"p\.(?= ?\d)": "page", r"vol\.": "volume",
+        r"ch\.(?= ?\d)": "chapter", r"sec\.(?= ?\d)": "section", r"inc\.": "incorporated", r"ltd\.": "limited",
+        r"ext\.(?= ?\d)": "extension", r"tel\.": "telephone", r"ave\.": "avenue", r"jr\.": "junior",
+        r"sr\.": "senior", r"dept\.": "department", r"max\.": "maximum", r"min\.": "minimum", r"w/o": "without",
+        r"and/or": "and or", r"24/7": "twenty-four seven",
     },
 }  # fmt: skip
-SIGNS = {  # applied in this order
+TYPED = {  # what isn't a sign of its own: languages of programmers, "@", "#", typed powers
     "es": {
-        r"&": "y", r"@": "arroba", r"#(?=\d)": "número", r"(?<=\d)\s*[×*]\s*(?=\d)": "por",
-        r"÷": "entre", r"\+": "más", r"±": "más o menos", r"≈|~(?=\s*\d)": "aproximadamente",
-        r"≠": "distinto de", r"≤": "menor o igual que", r"≥": "mayor o igual que",
-        r"(?<=\s)<(?=\s*\w)": "menor que", r"(?<=\s)>(?=\s*\w)": "mayor que", r"=": "igual a",
-        r"√": "raíz de", r"π": "pi", r"²": "al cuadrado",
-        r"³": "al cubo", r"\^(?=\d)": "a la", r"%": "por ciento", r"°": "grados",
+        r"\b([CFJ])#": r"\1 sharp", r"(?<!\w)\.NET\b": "punto NET", r"\b([A-G])♯": r"\1 sostenido",
+        r"#(?=\d)|№": "número", r"&": "y", r"@": "arroba", r"§+": "sección", r"~(?=\s*\d)": "aproximadamente",
+        r"%": "por ciento", r"‰": "por mil", r"°": "grados", r"\^\{?2\}?(?!\d)": "al cuadrado",
+        r"\^\{?3\}?(?!\d)": "al cubo", r"\^[({]?[-−](?=\d)": "a la menos", r"\^[({]?(?=\w)": "a la",
+        r"(?<=[\w:])\\(?=\w)": "barra invertida", r"(?<=\d)\s*\*\s*(?=\d)": "por", r"¶": "párrafo",
+        r"(?<=\d)\s*·\s*(?=\d)": "por",
     },
     "en": {
-        r"&": "and", r"@": "at", r"#(?=\d)": "number", r"(?<=\d)\s*[×*]\s*(?=\d)": "times",
-        r"÷": "divided by", r"\+": "plus", r"±": "plus or minus", r"≈|~(?=\s*\d)": "about",
-        r"≠": "is not equal to", r"≤": "at most", r"≥": "at least", r"(?<=\s)<(?=\s*\w)": "less than",
-        r"(?<=\s)>(?=\s*\w)": "greater than", r"=": "equals", r"√": "square root of", r"π": "pi", r"²": "squared",
-        r"³": "cubed", r"\^(?=\d)": "to the power of", r"%": "percent", r"°": "degrees",
+        r"\b([CFJ])#": r"\1 sharp", r"(?<!\w)\.NET\b": "dot NET", r"\b([A-G])♯": r"\1 sharp",
+        r"#(?=\d)|№": "number", r"&": "and", r"@": "at", r"§+": "section", r"~(?=\s*\d)": "about",
+        r"%": "percent", r"‰": "per mille", r"°": "degrees", r"\^\{?2\}?(?!\d)": "squared",
+        r"\^\{?3\}?(?!\d)": "cubed", r"\^[({]?[-−](?=\d)": "to the power of minus",
+        r"\^[({]?(?=\w)": "to the power of",
+        r"(?<=[\w:])\\(?=\w)": "backslash", r"(?<=\d)\s*\*\s*(?=\d)": "times", r"¶": "paragraph",
+        r"(?<=\d)\s*·\s*(?=\d)": "times",
     },
 }  # fmt: skip
+CODE_BLOCK = {"es": "bloque de código", "en": "code block"}
 WORDS = {  # for the symbols between numbers, and in URLs and email addresses
     "es": {"minus": "menos", "to": "a", ".": "punto", "/": "barra", "@": "arroba", "-": "guion", "_": "guion bajo",
            ":": "dos puntos"},
@@ -70,22 +90,15 @@ ADDRESS = re.compile(
     r"\.(?:com|org|net|edu|gob|gov|info|io|es|mx|co|ar|cl|pe)\b(?:/[^\s<>\"»”)]*)?",
     re.IGNORECASE,
 )
-TELEPHONE = re.compile(r"\+\d[\d ()-]{6,}\d|(?<![\d.,])\d{2,4}(?:[ -]\d{2,4}){2,}(?!\d|[.,]\d)")
 # Faces, gestures, hearts, ©, ® and ™ convey tone and aren't read aloud.
 TONE = re.compile("[\u00a9\u00ae\u2122\u263a\u270b\u270c\u2728\u2763\u2764\U0001f389\U0001f38a"
                   "\U0001f44a-\U0001f450\U0001f493-\U0001f49f\U0001f600-\U0001f64f\U0001f90c-\U0001f92f"
                   "\U0001f970-\U0001f97a]")  # fmt: skip
-UNSAYABLE = set("#%&*/@§\\_[]{}|~^`<>=+$")
+UNSAYABLE = set("#%&*/@§\\_[]{}^`")
+SILENT_SIGNS = set("|")  # in Markdown it separates cells
+REPEATED = re.compile(r"([-=~<>+*_#|])\1{2,}")  # rules and decorations: "====="
 MARKS = re.compile(r"`+|\*{2,}|~~|(?<!\w)[*_]+(?=\w)|(?<=\w)\*(?!\s*\d)|^#+ ")  # left unpaired when a phrase is split
 CELL = re.compile(r"\s*\|(?:[\s|:-]*\|)*\s*")  # separates the cells of a table
-NUMBERED = re.compile(r"\b([Ss]iglos?|[Cc]apítulo|[Tt]omo|[Tt]ítulo|[Vv]olumen|[Aa]cto|[Ll]ibro) ([IVXLC]+)\b")
-ROMAN = re.compile(r"\b([A-ZÁÉÍÓÚ][a-záéíóúñ]+) ([IVX]{1,5})(?![\w.])")
-KINGS = set(
-    """Alejandro Alfonso Benedicto Carlos Clemente Eduardo Enrique Federico Felipe Fernando Francisco Gregorio
-    Guillermo Jaime Jorge Juan León Luis Napoleón Nicolás Pablo Pedro Pío Ramiro Sancho""".split()
-)
-QUEENS = {"Catalina", "Cristina", "Isabel", "Juana", "Margarita", "María"}
-DECADE = re.compile(r"\b((?:1[1-9]|20)?[2-9]0)s\b")  # "1990s", "90s"
 YEAR = re.compile(r"(?<![\d.,])(1[1-9]\d\d|20\d\d)\b(?![.,]\d)")
 
 _markdown = MarkdownIt("commonmark").enable("table")
@@ -94,46 +107,47 @@ _markdown = MarkdownIt("commonmark").enable("table")
 def speakable(text: str, language: str = "es") -> str:
     """Normalize a phrase of an answer for speech synthesis; return "" if there is nothing to read aloud.
 
-    Markdown is reduced to its text, and links to their labels. An emoji that stands for a word ("compra 🍅 y 🧅") is
-    replaced by its name; faces, gestures and emoji outside of a sentence are dropped. In Spanish and English, numbers,
-    ordinals, fractions, dates, times, amounts of money, units, URLs, email addresses, abbreviations and symbols are
-    written out; in other languages this is left to the TTS model. "¿" and "¡" are kept.
+    Markdown is reduced to its text, and links to their labels; a code block is announced instead of read. An emoji
+    that stands for a word ("compra 🍅 y 🧅") is replaced by its name; faces, gestures and emoji outside of a sentence
+    are dropped. In Spanish and English, numbers, ordinals, fractions, dates, times, amounts of money, units, formulas,
+    URLs, email addresses, abbreviations and symbols are written out; in other languages this is left to the TTS model.
+    "¿" and "¡" are kept.
+
+    The region decides what is ambiguous: the currency of "$", whether "12.500" has decimals, and which number of
+    "05/03/2024" is the day.
 
     Args:
-        text: a phrase, as returned by `text_phrases`.
-        language: ISO 639-1 code of the text.
+        text: a phrase, as returned by `split_phrases`.
+        language: BCP 47 tag of the text: "es", "es-MX", "en-GB".
     """
-    text = name_emoji(strip_markdown(text), language)
-    if language in LANGUAGES:
-        text = _read_addresses(text, language)
-        text = _read_abbreviations(text, language)
-        text = _read_telephones(text, language)
-        if language == "en":
-            text = DECADE.sub(lambda match: re.sub("y$", "ies", say_year(int(match[1]), "en")), text)
-        text = read_hours(read_dates(text, language), language)
-        if language == "es":
-            text = _read_roman(text)
-        text = _read_ranges(text, language)
-        text = read_ordinals(read_fractions(read_money(text, language), language), language)
-        text = read_measures(text, language)
-        for sign, word in SIGNS[language].items():
-            text = re.sub(sign, f" {word} ", text)
-        text = _read_plain_numbers(text, language)
-        text = "".join(" " if _is_unsayable(character) else character for character in text)
+    base = base_language(language)
+    if base in LANGUAGES:
+        text = read_math(text, language)
+    text = name_emoji(strip_markdown(text, language), base)
+    if base in LANGUAGES:
+        text = _read_signs(_read_amounts(text, language), language)
     text = re.sub(r"(?<=[(«“¿¡]) | (?=[.,;:!?…)»”])", "", " ".join(text.split()))
     return text if any(map(str.isalnum, text)) else ""
 
 
-def strip_markdown(text: str) -> str:
-    """Strip Markdown markup: "1. **Lava** la [fruta](https://…)" becomes "1. Lava la fruta"."""
+def strip_markdown(text: str, language: str = "es") -> str:
+    """Strip Markdown markup: "1. **Lava** la [fruta](https://…)" becomes "1. Lava la fruta".
+
+    A code block is replaced by its name in Spanish and English, and read in other languages; LaTeX in one is read.
+    """
+    base = base_language(language)
     blocks, number = [], ""
     for token in _markdown.parse(text):
         if token.type == "list_item_open" and token.info:
             number = f"{token.info}. "
+        elif token.type == "fence" and base in CODE_BLOCK:
+            is_math = token.info.strip().lower() in ("math", "latex", "tex")
+            if token.content.strip():
+                blocks.append(say_formula(token.content, language) if is_math else CODE_BLOCK[base])
         elif token.type in ("fence", "code_block"):
             blocks.append(token.content)
         elif token.type == "inline":
-            words = "".join(map(_words_of, token.children or []))
+            words = "".join(map(_words_of, token.children or ()))
             blocks.append(number + CELL.sub(", ", MARKS.sub("", words).strip(" |")))
             number = ""
     return " ".join(f"{block}," if block[-1:].isalnum() else block for block in blocks[:-1]) + " ".join(
@@ -146,12 +160,45 @@ def name_emoji(text: str, language: str) -> str:
     said, end = [], 0
     for found in emoji.emoji_list(text):
         said.append(text[end : found["match_start"]])
+        end = found["match_end"]
+        if unicodedata.category(found["emoji"][0]) == "Sm":  # "↔" is read as the sign that it is
+            said.append(found["emoji"][0])
+            continue
         before = "".join(said).rstrip()
         is_word = before and before[-1] not in ".!?…:" and not TONE.search(found["emoji"])
         name = emoji.demojize(found["emoji"], language=language) if is_word and language in emoji.LANGUAGES else ""
         said.append(f" {name.strip(':').replace('_', ' ')} " if name else " ")
-        end = found["match_end"]
     return "".join([*said, text[end:]])
+
+
+def _read_amounts(text: str, language: str) -> str:
+    """Write out what has digits, except for plain numbers: each step leaves words to the next."""
+    text = _read_abbreviations(_read_addresses(text, language), language)
+    text = re.sub(
+        r"(?<=\d)['’](?=\d{3}([.,]?)(?:\d{3})?(?!\d))", lambda match: match[1] or "\u2009", text
+    )  # "1'500,000"
+    text = re.sub(r"(?<![\w./])\.(?=\d+(?![\d.]))", "0.", read_digraphs(text))  # ".5"
+    text = read_telephones(text, language)
+    text = read_decades(text, language)
+    text = read_hours(read_dates(text, language), language)
+    text = read_roman(text, language)
+    text = read_fractions(_read_ranges(text, language), language)
+    text = read_money(text, language)
+    text = read_ordinals(read_products(text, language), language)
+    text = read_measures(read_scales(text, language), language)
+    return read_scripts(text, language)
+
+
+def _read_signs(text: str, language: str) -> str:
+    """Name every sign that is left, then write out the numbers that are left."""
+    base = base_language(language)
+    text = REPEATED.sub(" ", text)
+    for sign, word in TYPED[base].items():
+        text = re.sub(sign, f" {word} ", text)
+    text = re.sub(r"(?<=[^\W\d_])-(?=\d)|(?<=\d)-(?=[^\W\d_])", " ", text)  # "covid-19"
+    text = re.sub(r"(?<=\w)/(?=\w)", f" {WORDS[base]['/']} ", text)
+    text = _read_plain_numbers(read_greek(text, language), language)
+    return "".join(map(functools.partial(_name_sign, language=language), text))
 
 
 def _words_of(token) -> str:
@@ -164,7 +211,7 @@ def _words_of(token) -> str:
 
 def _read_addresses(text: str, language: str) -> str:
     """Read out URLs, email addresses and bare domain names: "es punto wikipedia punto org"."""
-    words = WORDS[language]
+    words = WORDS[base_language(language)]
 
     def say(match: re.Match) -> str:
         address = match[0].rstrip(".,;:!?'")
@@ -176,55 +223,31 @@ def _read_addresses(text: str, language: str) -> str:
 
 
 def _read_abbreviations(text: str, language: str) -> str:
-    for short, word in ABBREVIATIONS[language].items():
+    for short, word in ABBREVIATIONS[base_language(language)].items():
 
         def say(match: re.Match, word: str = word) -> str:
             is_end = match[0].endswith(".") and not match.string[match.end() :].strip(" »”\"')")
             return f"{word}{'.' if is_end else ''}"
 
-        text = re.sub(rf"(?<![\w.]){short}(?!\w)", say, text, flags=re.IGNORECASE)
+        end = "" if short.endswith(")") else r"(?!\w)"
+        text = re.sub(rf"(?<![\w.]){short}{end}", say, text, flags=re.IGNORECASE)
     return text
-
-
-def _read_telephones(text: str, language: str) -> str:
-    """Read out phone numbers digit by digit, with a comma between groups."""
-
-    def say(match: re.Match) -> str:
-        groups = re.findall(r"\d+", match[0])
-        if sum(map(len, groups)) < SPOKEN_DIGITS - 1:
-            return match[0]
-        plus = SIGNS[language][r"\+"] + " " if match[0].startswith("+") else ""
-        return plus + ", ".join(say_digits(group, language) for group in groups)
-
-    return TELEPHONE.sub(say, text)
-
-
-def _read_roman(text: str) -> str:
-    """Read out Roman numerals of centuries, chapters, monarchs and popes, the latter two as ordinals up to ten."""
-    text = NUMBERED.sub(lambda match: f"{match[1]} {roman(match[2])}", text)
-
-    def say(match: re.Match) -> str:
-        name, number, is_queen = match[1], roman(match[2]), match[1] in QUEENS
-        if (is_queen or name in KINGS) and number <= 10:
-            return f"{name} {say_ordinal(number, 'es', feminine=is_queen)}"
-        return match[0] if len(match[2]) == 1 else f"{name} {number}"  # "Malcolm X", "Apolo XI"
-
-    return ROMAN.sub(say, text)
 
 
 def _read_ranges(text: str, language: str) -> str:
     """Read out hyphens and minus signs at numbers: "10-12" is a range, "-4" is negative, "5 - 3" is a subtraction."""
-    number, words = number_pattern(language), WORDS[language]
-    text = re.sub(rf"(?<![\w.,-])({number})[-–]({number})(?![\w-])", rf"\1 {words['to']} \2", text)
-    text = re.sub(r"(?<=\d) [-−–] (?=\d)", f" {words['minus']} ", text)
+    number, words = number_pattern(language), WORDS[base_language(language)]
+    text = re.sub(rf"(?<![\w.,-])({number})([%°]?)[-–—]({number})(?![\w-]*-|\d)", rf"\1\2 {words['to']} \3", text)
+    text = re.sub(r"(?<=\d) – (?=\d)", f" {words['to']} ", text)
+    text = re.sub(r"(?<=\d) [-−] (?=\d)", f" {words['minus']} ", text)
     return re.sub(rf"(?:(?<=[\s(])|^)[-−](?={number})", f"{words['minus']} ", text)
 
 
 def _read_plain_numbers(text: str, language: str) -> str:
     """Read out version numbers ("3.1.4") part by part, English years in pairs of digits, and all remaining numbers."""
-    dot = f" {WORDS[language]['.']} " if language == "es" else " point "
-    text = re.sub(r"(?<![\d.,])\d+(?:\.\d+){2,}(?![\d,])", lambda match: _version(match[0], dot, language), text)
-    if language == "en":
+    dot = f" {WORDS['es']['.']} " if base_language(language) == "es" else " point "
+    text = re.sub(r"(?<![\d.,])\d+(?:\.\d+){2,}(?!\d|,\d)", lambda match: _version(match[0], dot, language), text)
+    if base_language(language) == "en":
         text = YEAR.sub(lambda match: say_year(int(match[0]), "en"), text)
     return read_numbers(text, language)
 
@@ -234,6 +257,11 @@ def _version(written: str, dot: str, language: str) -> str:
     return written if is_number else dot.join(written.split("."))
 
 
-def _is_unsayable(character: str) -> bool:
-    """Return whether a character is a symbol or control character, rather than a letter, digit or punctuation mark."""
-    return character in UNSAYABLE or unicodedata.category(character)[0] in "SC"
+def _name_sign(character: str, language: str) -> str:
+    """Return a sign of money or mathematics by its name, another symbol as a space, other characters as they are."""
+    category = unicodedata.category(character)
+    if category == "Sc":
+        return f" {name_sign(character, language)} "
+    if category == "Sm" and character not in SILENT_SIGNS:
+        return f" {name_math(character, language)} "
+    return " " if character in UNSAYABLE or category[0] in "SC" else character

@@ -59,3 +59,22 @@ def test_pauses_are_longer_after_a_sentence():
     ]
     assert lengths == [100, 200, 200, 200, 200]
     assert len(join_sounds(["Uno,", "dos."], [pause_after(".", 1000)] * 2, 1000)) == 200 + 100 + 200
+
+
+FENCED = (
+    "Mira esto, por favor:\n```python\nfor i in range(3):\n    print(i, 2)  # hola. Adiós.\n\nx = 1\n```\nY así es."
+)
+FORMULA = "La solución general es esta:\n\\[\nx = \\frac{1}{2}. \n\\]\nListo, eso es todo."
+
+
+@pytest.mark.parametrize("text, block", [(FENCED, "```python"), (FORMULA, "\\[")])
+def test_a_code_block_or_formula_is_never_split(text, block):
+    phrases = Phrases("es-MX")
+    streamed = [phrase for letter in text for phrase in phrases.push(letter)] + phrases.finish()
+    assert streamed == split_phrases(text, "es-MX")
+    [whole] = [phrase for phrase in streamed if block in phrase]
+    assert whole.rstrip().endswith(("```", "\\]")) or "\\]" in whole
+
+
+def test_a_code_block_that_is_cut_off_stays_one_phrase():
+    assert split_phrases("```\nuno, dos, tres, cuatro\ncinco. Seis") == ["```\nuno, dos, tres, cuatro\ncinco. Seis"]
