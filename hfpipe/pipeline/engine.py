@@ -22,6 +22,7 @@ from .engine_protocols import (
     ResolvesVoices,
     SavesVoices,
     SpeaksLanguages,
+    SpeaksRegions,
     SpeechModel,
     StreamsSpeech,
     StreamsText,
@@ -139,10 +140,10 @@ class Engine:
             with clock.stage(stage):
                 if voice is None:
                     voice = self.voice(request)
-                words = speakable(phrase, language)
+                words = speakable(phrase, request.reading(language))
             if words:
                 silence = pause_after(previous, rate) if previous else SILENCE
-                options = {"language": language, **voice, **request.tts_kwargs}
+                options = {"language": self._voice_language(language, request), **voice, **request.tts_kwargs}
                 with closing(self._sounds(words, options, in_chunks)) as sounds:
                     while True:
                         with clock.stage(stage):
@@ -201,8 +202,8 @@ class Engine:
             audio = self._speak_whole(phrases, language, request, clock, voice=voice)
             return audio, self._speak_whole(phrases, language, request.in_own_voice(), clock, stage="tts_base")
         with clock.stage("tts"):
-            texts = [words for phrase in phrases if (words := speakable(phrase, language))]
-            options = {"language": language, **voice, **request.tts_kwargs}
+            texts = [words for phrase in phrases if (words := speakable(phrase, request.reading(language)))]
+            options = {"language": self._voice_language(language, request), **voice, **request.tts_kwargs}
             pairs = [self.tts.compare(text, **options) for text in texts]
             sounds = list(zip(*pairs, strict=True)) or [(), ()]
             both = tuple(join_sounds(texts, each, self.tts.sampling_rate) for each in sounds)
@@ -214,6 +215,10 @@ class Engine:
             yield from self.tts.stream(text, **options)
         else:
             yield self.tts(text, **options)
+
+    def _voice_language(self, language: str, request: Request) -> str:
+        has_regions = isinstance(self.tts, SpeaksRegions) and self.tts.regions
+        return request.reading(language) if has_regions else language
 
     def _check_language(self, language: str | None) -> None:
         languages = self.tts.languages if isinstance(self.tts, SpeaksLanguages) else None

@@ -84,6 +84,13 @@ class SpeaksLanguages(Protocol):
 
 
 @runtime_checkable
+class SpeaksRegions(Protocol):
+    """A `SpeechModel` that, while `regions` is True, takes languages with their region, such as "es-MX"."""
+
+    regions: bool
+
+
+@runtime_checkable
 class ClonesVoices(Protocol):
     """A `SpeechModel` that says whether it really imitates a `speaker_wav`."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from .asr_whisper import language_code
 from .audio import Reference, load_reference
+from .text_locale import region_of
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Request:
 
     Attributes:
         language: ISO 639-1 code of question and answer; None detects it.
+        locale: the language with its region ("es-MX"), by which the answer is read aloud; None has no region.
         speaker_wav: recordings of the voice to answer in, decoded and checked.
         speaker: instead of these, the name of a voice.
         compare: also speak in the part's own voice.
@@ -25,6 +27,7 @@ class Request:
     """
 
     language: str | None = "es"
+    locale: str | None = None
     speaker_wav: tuple[Reference, ...] | None = None
     speaker: str | None = None
     compare: bool = False
@@ -42,12 +45,14 @@ class Request:
             ValueError, FileNotFoundError: a language that Whisper doesn't know, an unfit `speaker_wav`, or `compare`
                 without a voice to compare.
         """
-        valid = [each.name for each in fields(self)]
+        valid = [each.name for each in fields(self) if each.name != "locale"]  # it comes with the language
         unknown = sorted(options.keys() - set(valid))
         if unknown:
             raise TypeError(f"voice-qa got the arguments {unknown}; valid are {valid}.")
         if "language" in options:
-            options["language"] = language_code(options["language"])
+            tag, code = options["language"], language_code(options["language"])
+            options["language"] = code
+            options["locale"] = f"{code}-{region_of(str(tag))}" if code and region_of(str(tag)) else None
         if options.get("speaker_wav") is not None:
             options["speaker_wav"] = tuple(load_reference(options["speaker_wav"]))
         if options.get("history") is not None:
@@ -59,6 +64,10 @@ class Request:
         if request.compare and not request.has_voice:
             raise ValueError("compare=True sets a cloned voice beside the part's own: give speaker_wav= as well.")
         return request
+
+    def reading(self, language: str) -> str:
+        """Return the tag by which text of a language (ISO 639-1) is read aloud: with the region that is asked for."""
+        return self.locale if self.locale and self.locale.startswith(f"{language}-") else language
 
     @property
     def has_voice(self) -> bool:

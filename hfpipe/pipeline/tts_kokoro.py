@@ -23,7 +23,9 @@ from .engine_cancel import current_token, raise_if_cancelled
 from .files import write_text
 from .hub_cache import cache_folder
 from .memo import Memo
-from .tts_kokoro_phonemes import phonemize, split_phonemes, start_espeak
+from .text_locale import base_language
+from .text_names import respell
+from .tts_kokoro_phonemes import espeak_accent, phonemize, split_phonemes, start_espeak
 from .tts_voices import SavedVoice, check_voice, make_voice, read_voices, write_voices
 
 CONFIG, MODEL, VOICES, EMBEDDINGS = "config.json", "model.onnx", "voices.safetensors", "embeddings.safetensors"
@@ -47,12 +49,14 @@ class Kokoro:
     Attributes:
         sampling_rate: Hz of the speech.
         languages: ISO 639-1 codes that it speaks.
+        regions: True: a call takes a language with its region.
         voices: style tables by name, float32 (510, 1, 256), a row for each number of tokens.
         embeddings: resemblyzer's float32 (256,) by voice; empty until `embed_voices` has filled it.
         saved_voices: the `SavedVoice`s that `save_voice` made, by name.
     """
 
     clones = False
+    regions = True
     # from PyPI, for a repo's requirements.txt; setuptools for its version, which resemblyzer depends on
     requirements = ("espeakng-loader", "onnxruntime", "phonemizer-fork", "resemblyzer", "scipy", "setuptools")
 
@@ -178,7 +182,7 @@ class Kokoro:
 
         Args:
             text: what to say; past 510 symbols of speech it is said in pieces, cut at sentences, clauses or words.
-            language: ISO 639-1, one of `languages`.
+            language: ISO 639-1, one of `languages`, with a region or not: "es", "es-MX".
             speaker_wav, speaker: the voice, see `resolve_voice`.
             speed: 1.0 is the voice's own, 2.0 twice as fast.
             voice: instead of `speaker_wav` and `speaker`, what `resolve_voice` returned.
@@ -188,7 +192,7 @@ class Kokoro:
             ImportError: espeakng-loader, phonemizer-fork, or with a `speaker_wav` resemblyzer, is missing.
         """
         refuse_forked_process()
-        if language not in self.languages:
+        if base_language(language) not in self.languages:
             raise ValueError(f"language {language!r} is not spoken by Kokoro; valid are {', '.join(self.languages)}.")
         if not SPEEDS[0] <= speed <= SPEEDS[1]:
             raise ValueError(f"speed is {speed!r}; valid is {SPEEDS[0]} to {SPEEDS[1]}, and 1.0 is natural.")
@@ -204,7 +208,8 @@ class Kokoro:
         Raises:
             ValueError: nothing in `text` can be said.
         """
-        return phonemize(text, self.config["languages"][language], self.config["vocab"])
+        accent = espeak_accent(language, self.config["languages"][base_language(language)])
+        return phonemize(respell(text, language), accent, self.config["vocab"])
 
     def embed_voices(self) -> None:
         """Speak with each voice, and keep resemblyzer's embedding of it in `embeddings`; some 2 s a voice."""

@@ -5,6 +5,8 @@ import re
 import threading
 import warnings
 
+from .text_locale import base_language, region_of
+
 MAX_TOKENS = 510  # the rows of a style table, one for each length of text
 # Kokoro was trained on these single letters (misaki, espeak.py); espeak-ng writes two, with a tie when asked to
 LIGATURES = {
@@ -23,6 +25,8 @@ RESPELLED = {"...": "…", "–": "—", "«": "“", "»": "”", "¿": "", "¡
 PUNCTUATION = re.compile(r'((?<!\S)["“(]+|[;:,.!?…"”)—]+(?!\S)|—)')
 SENTENCE_END = re.compile(r'[.!?…]+["”)]* ')
 CLAUSE_END = re.compile(r'[,;:—]+["”)]* ')
+
+ACCENTS = {"en-GB": "en-gb", "pt-PT": "pt"}  # espeak-ng's own codes; of Spanish, see `espeak_accent`
 
 _lock = threading.Lock()  # espeak-ng keeps its state in globals
 
@@ -56,6 +60,14 @@ def phonemize(text: str, language: str, vocabulary) -> str:
         warnings.warn(f"Kokoro has no sound for {' '.join(unknown)} in {text[:60]!r}; left out.", stacklevel=2)
         symbols = "".join(symbol for symbol in symbols if symbol not in unknown)
     return symbols if symbols.rstrip('"”)').endswith((".", "!", "?", "…")) else symbols + "."
+
+
+def espeak_accent(tag: str, default: str) -> str:
+    """Return espeak-ng's code of the accent of a BCP 47 tag: Latin American Spanish has no "z"; else the default."""
+    language, region = base_language(tag), region_of(tag)
+    if language == "es" and region not in ("", "ES"):
+        return "es-419"
+    return ACCENTS.get(f"{language}-{region}", default)
 
 
 def start_espeak(language: str) -> None:

@@ -146,7 +146,8 @@ class VoiceQAPipeline(Pipeline):
                 cloned. None is the voice part's own.
             speaker: instead of `speaker_wav`, the name of a voice that the part has, or that `pipe.tts.save_voice`
                 keeps.
-            language: code ("es") or English name of the question's and the answer's language; None detects it.
+            language: code ("es") or English name of the question's and the answer's language; None detects it. With a
+                region ("es-MX"), numbers, dates and "$" are read aloud as there, and Kokoro has its accent.
             compare: also speak the answer in the part's own voice, as "audio_base".
             system_prompt: replaces the default instruction to the LLM (1 to 3 sentences, direct and kind).
             history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`. Of one

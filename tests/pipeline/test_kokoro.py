@@ -149,3 +149,12 @@ def test_a_saved_voice_is_the_nearest_blend_and_travels(kokoro, tmp_path):
         np.testing.assert_array_equal(each("Hola.", speaker="Ana"), nearest)
     with pytest.raises(ValueError, match="already"):
         part.save_voice("jm_kumo", VOICE)
+
+
+@pytest.mark.offline
+@pytest.mark.parametrize("language, text, symbols", [
+    ("es", "La plaza.", "la plˈaθa."), ("es-ES", "La plaza.", "la plˈaθa."), ("es-MX", "La plaza.", "la plˈasa."),
+    ("es-419", "Oaxaca.", "ˌoaxˈaka."), ("es", "Texcoco.", "teskˈoko."),
+])  # fmt: skip
+def test_a_region_has_its_accent(kokoro, language, text, symbols):
+    assert kokoro.phonemize(text, language) == symbols

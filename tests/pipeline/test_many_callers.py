@@ -289,3 +289,13 @@ def test_no_memory_is_left_by_streams(make):
         list(pipe.stream(QUESTION))
     gc.collect()
     assert psutil.Process().memory_info().rss - before < 30e6
+
+
+def test_a_region_reaches_what_is_read_aloud(make):
+    from own_parts import Whistle
+
+    tts = Whistle()
+    pipe = make(lambda question, language, **options: "Cuesta $20.", tts)
+    for language in ("es-MX", "es-EC", "es"):
+        assert pipe(QUESTION, language=language)["language"] == "es"
+    assert tts.said == ["Cuesta veinte pesos.", "Cuesta veinte dólares.", "Cuesta veinte dólares."]
