@@ -134,8 +134,8 @@ def speakable(text: str, language: str = "es") -> str:
 def strip_markdown(text: str, language: str = "es") -> str:
     """Strip Markdown markup: "1. **Lava** la [fruta](https://…)" becomes "1. Lava la fruta".
 
-    A code block is replaced by the words of `CODE_BLOCK`, and left as text in languages that aren't there. LaTeX in one
-    is read in Spanish and English.
+    A code block is replaced by the words of `CODE_BLOCK`, or left as text in a language that isn't there. LaTeX in a
+    code block is read in Spanish and English.
     """
     base = base_language(language)
     blocks, number = [], ""
@@ -262,7 +262,7 @@ def _version(written: str, dot: str, language: str) -> str:
 
 
 def _name_sign(character: str, language: str) -> str:
-    """Return a sign of money or mathematics by its name, another symbol as a space, other characters as they are."""
+    """Return a sign of money or mathematics by its name, any other symbol as a space, and the rest as it is."""
     category = unicodedata.category(character)
     if category == "Sc":
         return f" {name_sign(character, language)} "
