@@ -21,8 +21,8 @@ from .text_numbers import (
 from .text_numbers import roman as roman
 
 ORDINAL_MARKS = {
-    "es": r"\.?[ºª](?![^\W\d_]{2}|\d)|\.?er\b\.(?= [a-záéíóú])|\.?(?:er|ero|era|ro|ra|do|da|to|ta|mo|ma|vo|va|no|na)\b|\.[ao]s\b"
-    r"|\.?ᵉʳ|\.?[ᵒᵃ]ˢ?",
+    "es": r"\.?[ºª](?![^\W\d_]{2}|\d)|\.?er\b\.(?= [a-záéíóú])|\.?(?:er|ero|era|ro|ra|do|da|to|ta|mo|ma|vo|va|no|na)\b"
+    r"|\.[ao]s\b|\.?ᵉʳ|\.?[ᵒᵃ]ˢ?",
     "en": r"(?:st|nd|rd|th)\b",
 }
 # Nouns that are numbered: "1° piso" is an ordinal before these; elsewhere "°" is degrees.

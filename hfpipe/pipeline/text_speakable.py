@@ -78,7 +78,8 @@ TYPED = {  # what isn't a sign of its own: languages of programmers, "@", "#", t
         r"(?<=\d)\s*·\s*(?=\d)": "times",
     },
 }  # fmt: skip
-CODE_BLOCK = {"es": "bloque de código", "en": "code block"}
+CODE_BLOCK = {"es": "bloque de código", "en": "code block", "fr": "bloc de code", "it": "blocco di codice",
+              "pt": "bloco de código"}  # fmt: skip
 WORDS = {  # for the symbols between numbers, and in URLs and email addresses
     "es": {"minus": "menos", "to": "a", ".": "punto", "/": "barra", "@": "arroba", "-": "guion", "_": "guion bajo",
            ":": "dos puntos"},
@@ -133,7 +134,8 @@ def speakable(text: str, language: str = "es") -> str:
 def strip_markdown(text: str, language: str = "es") -> str:
     """Strip Markdown markup: "1. **Lava** la [fruta](https://…)" becomes "1. Lava la fruta".
 
-    A code block is replaced by its name in Spanish and English, and read in other languages; LaTeX in one is read.
+    A code block is replaced by the words of `CODE_BLOCK`, or left as text in a language that isn't there. LaTeX in a
+    code block is read in Spanish and English.
     """
     base = base_language(language)
     blocks, number = [], ""
@@ -141,7 +143,7 @@ def strip_markdown(text: str, language: str = "es") -> str:
         if token.type == "list_item_open" and token.info:
             number = f"{token.info}. "
         elif token.type == "fence" and base in CODE_BLOCK:
-            is_math = token.info.strip().lower() in ("math", "latex", "tex")
+            is_math = base in LANGUAGES and token.info.strip().lower() in ("math", "latex", "tex")
             if token.content.strip():
                 blocks.append(say_formula(token.content, language) if is_math else CODE_BLOCK[base])
         elif token.type in ("fence", "code_block"):
@@ -174,11 +176,7 @@ def name_emoji(text: str, language: str) -> str:
 def _read_amounts(text: str, language: str) -> str:
     """Write out what has digits, except for plain numbers: each step leaves words to the next."""
     text = _read_abbreviations(_read_addresses(text, language), language)
-    text = re.sub(
-        r"(?<=\d)['’](?=\d{3}([.,]?)(?:\d{3})?(?!\d))", lambda match: match[1] or "\u2009", text
-    )  # "1'500,000"
-    text = re.sub(r"(?<![\w./])\.(?=\d+(?![\d.]))", "0.", read_digraphs(text))  # ".5"
-    text = read_telephones(text, language)
+    text = read_telephones(_complete_numbers(read_digraphs(text)), language)
     text = read_decades(text, language)
     text = read_hours(read_dates(text, language), language)
     text = read_roman(text, language)
@@ -187,6 +185,12 @@ def _read_amounts(text: str, language: str) -> str:
     text = read_ordinals(read_products(text, language), language)
     text = read_measures(read_scales(text, language), language)
     return read_scripts(text, language)
+
+
+def _complete_numbers(text: str) -> str:
+    """Write "1'500,000" and ".5" as the other numbers are written: "1,500,000", "0.5"."""
+    text = re.sub(r"(?<=\d)['’](?=\d{3}([.,]?)(?:\d{3})?(?!\d))", lambda match: match[1] or "\u2009", text)
+    return re.sub(r"(?<![\w./])\.(?=\d+(?![\d.]))", "0.", text)
 
 
 def _read_signs(text: str, language: str) -> str:
@@ -258,7 +262,7 @@ def _version(written: str, dot: str, language: str) -> str:
 
 
 def _name_sign(character: str, language: str) -> str:
-    """Return a sign of money or mathematics by its name, another symbol as a space, other characters as they are."""
+    """Return a sign of money or mathematics by its name, any other symbol as a space, and the rest as it is."""
     category = unicodedata.category(character)
     if category == "Sc":
         return f" {name_sign(character, language)} "

@@ -9,7 +9,8 @@ PLUS = {"es": "más", "en": "plus"}
 # Three or more groups of digits are a telephone number wherever they stand.
 TELEPHONE = re.compile(
     r"\+\d[\d ()-]{6,}\d|\(\d{2,4}\) ?\d{3,4}[ -]\d{3,4}(?!\d)"
-    r"|(?<![\d.,/-])\d{3}\.\d{3}\.\d{4}(?!\d|[.,]\d)|(?<![\d.,/-])(?:1[ -])?\d{2,4}(?:[ -]\d{2,4}){2,}(?![\d/-]|[.,]\d)"
+    r"|(?<![\d.,/-])\d{3}\.\d{3}\.\d{4}(?!\d|[.,]\d)"
+    r"|(?<![\d.,/-])(?:1[ -])?\d{2,4}(?:[ -]\d{2,4}){2,}(?![\d/-]|[.,]\d)"
 )
 # Two groups are one if they are no range of years or of round numbers: "555-1234", but not "500-1000", "1990-1995".
 PLAIN = re.compile(r"(?<![\w.,/-])([2-9]\d{2,3})-(\d{4})(?![\w/-]|[.,]\d)")

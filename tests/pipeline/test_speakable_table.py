@@ -230,7 +230,8 @@ MATH = [
     ("es", "```latex\nE = mc^2\n```", "E igual a m c al cuadrado"),
     ("es", "Usa `x = 5` y `ls`", "Usa x igual a cinco y ls"),
     ("en", "```\nx = 1\n```", "code block"),
-    ("fr", "```\nx = 1\n```", "x = 1"),
+    ("fr", "```\nx = 1\n```", "bloc de code"),
+    ("de", "```\nx = 1\n```", "x = 1"),
 ]  # fmt: skip
 
 
