@@ -258,7 +258,10 @@ def _amount(number: str, scale: str | None, names: Currency, language: str) -> s
         if scale == "mil":
             return f"{'' if number == '1' else _agreed(said, names, language) + ' '}mil {names.several}"
         return f"{agree(said, 'millones')} {scale} de {names.several}"
-    whole, _, decimals, _ = split_number(number, language)
+    # Prices have two decimals at most, so three digits are a group of thousands in every region.
+    whole, _, decimals, is_grouped = split_number(number, base)
+    if is_grouped and not decimals:
+        return _count(whole, names, language)
     if len(decimals) != 2:
         return _count(number, names, language)
     said = _count(whole, names, language)

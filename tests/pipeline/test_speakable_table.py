@@ -6,6 +6,9 @@ from hfpipe.pipeline.text_speakable import speakable
 
 MONEY = [
     ("es", "Cuesta $1,500.50 MXN", "Cuesta mil quinientos pesos con cincuenta centavos"),
+    ("es-MX", "Cuesta $1,500 o $1.500", "Cuesta mil quinientos pesos o mil quinientos pesos"),
+    ("es-CO", "Cuesta $1.500 o $1,500", "Cuesta mil quinientos pesos o mil quinientos pesos"),
+    ("es-ES", "Cuesta 12.500 € o 12,500 €", "Cuesta doce mil quinientos euros o doce mil quinientos euros"),
     ("es", "Pague $1,850.75 pesos", "Pague mil ochocientos cincuenta pesos con setenta y cinco centavos"),
     ("es", "$1,850.75 pesos mexicanos", "mil ochocientos cincuenta pesos mexicanos con setenta y cinco centavos"),
     ("es", "$500 M.N. y MXN $500 y $500 mxn", "quinientos pesos y quinientos pesos y quinientos pesos"),
