@@ -190,10 +190,8 @@ class _Work:
         self.clock: Clock = _StreamClock()
         self.has_sounded = threading.Event()  # or never will
         self.has_started = False
-        names = {"hfpipe-think": self._think, "hfpipe-speak": self._speak}
-        self.threads = [
-            threading.Thread(target=self._run, args=(job,), name=name, daemon=True) for name, job in names.items()
-        ]
+        jobs = (("hfpipe-think", self._think), ("hfpipe-speak", self._speak))
+        self.threads = [threading.Thread(target=self._run, args=(job,), name=name, daemon=True) for name, job in jobs]
 
     def start(self) -> None:
         if not self.has_started and not self.token.is_cancelled:
