@@ -162,6 +162,7 @@ def test_a_lost_quote_of_a_name_or_a_column_is_harmless(tmp_path, text):
     assert [row.sentence.strip('"') for row in rows] in (["Uno", "Dos, dos", "Tres"], ["Uno", "Dos", "Tres"])
 
 
+@pytest.mark.slow
 def test_a_lost_quote_before_the_end_of_a_large_table_is_quick(tmp_path):
     with (tmp_path / "t.csv").open("w") as file:
         file.write('audio,sentence\na.wav,"Sin cierre\n')
@@ -247,6 +248,7 @@ def test_no_file_is_guessed(tmp_path):
     assert find_files(["http://x/a.wav", "none.wav"], tmp_path)["none.wav"] == (str(tmp_path / "none.wav"), "", "")
 
 
+@pytest.mark.slow
 def test_many_rows_elsewhere_are_found_quickly(tmp_path):
     (tmp_path / "clips").mkdir()
     for i in range(2000):

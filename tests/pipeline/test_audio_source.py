@@ -152,6 +152,7 @@ def test_a_data_url_opens_nothing(monkeypatch):
             load_audio(f"data:,{inside}")
 
 
+@pytest.mark.slow
 def test_references_of_every_kind(voice):
     data = open(voice, "rb").read()
     samples, rate = soundfile.read(voice, dtype="int16")
@@ -165,6 +166,7 @@ def test_references_of_every_kind(voice):
     assert len(load_reference([(rate, samples), voice])) == 2
 
 
+@pytest.mark.slow
 def test_the_pipeline_takes_them_all(voice_qa):
     path = EXAMPLES / "pregunta.wav"
     samples, rate = soundfile.read(path, dtype="int16")
@@ -187,6 +189,7 @@ def test_the_pipeline_takes_them_all(voice_qa):
 
 
 @needs_ffmpeg
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["m4a", "mp4", "mov", "webm", "mkv", "aac", "wma"])
 def test_a_memo_of_a_phone_is_heard_whole(suffix, tmp_path):
     """An m4a of more than a pipe's buffer has its table of contents behind the sound."""
@@ -211,6 +214,7 @@ def test_a_cut_memo_is_truncated(tmp_path):
 
 
 @needs_ffmpeg
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [
     "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n",
     "ffconcat version 1.0\nfile '{path}'\n",

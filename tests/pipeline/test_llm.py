@@ -260,6 +260,7 @@ def test_only_models_that_keep_all_tokens_reuse_them(tiny_chat):
     assert not PromptCache(mamba).is_usable and not PromptCache(rwkv).is_usable
 
 
+@pytest.mark.slow
 def test_what_others_asked_changes_no_answer(tiny_chat):
     """In int8 a row alone is computed otherwise than several, so what is read at once must not depend on others."""
     questions = ["¿Qué hora es?", "¿Qué hora es en Lima?", "¿Qué", "Q"]

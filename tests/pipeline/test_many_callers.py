@@ -93,6 +93,7 @@ def xtts_pipe(tiny_whisper, tiny_chat, tiny_xtts):
     return pipe, {"max_new_tokens": 8, "tts_kwargs": greedy}
 
 
+@pytest.mark.slow
 def test_calls_and_streams_of_many_threads_are_those_of_one(xtts_pipe, spoken):
     pipe, given = xtts_pipe
     questions = fasters(*spoken)
@@ -156,6 +157,7 @@ def test_a_cancelled_task_stops_its_stream(make):
     assert list(stream) == []
 
 
+@pytest.mark.slow
 def test_a_voice_is_resolved_once_for_a_request(voice_qa, tiny_xtts, monkeypatch, voice):
     tts, resolved = hfpipe.load_tts(str(tiny_xtts)), []
     monkeypatch.setattr(voice_qa, "tts", tts)
@@ -170,6 +172,7 @@ def test_a_voice_is_resolved_once_for_a_request(voice_qa, tiny_xtts, monkeypatch
     assert len(resolved) == 2
 
 
+@pytest.mark.slow
 def test_a_voice_may_be_named_among_the_voices_own_options(voice_qa, tiny_xtts, monkeypatch):
     monkeypatch.setattr(voice_qa, "tts", hfpipe.load_tts(str(tiny_xtts), precision="float32"))
     given = {"do_sample": False, "max_new_tokens": 6}
@@ -232,6 +235,7 @@ def test_a_forked_pipeline_is_refused_and_does_not_hang(voice_qa):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+@pytest.mark.slow
 def test_loading_in_workers_forks_no_computation(voice_qa):
     alone = voice_qa([QUESTION, QUESTION], max_new_tokens=3)
     loaded = voice_qa([QUESTION, QUESTION], num_workers=1, max_new_tokens=3)
@@ -279,6 +283,7 @@ def test_who_waits_for_a_memo_can_be_cancelled():
     assert outcome == ["cancelled"]
 
 
+@pytest.mark.slow
 def test_no_memory_is_left_by_streams(make):
     pipe = make()
     for _ in range(3):
