@@ -240,7 +240,10 @@ def test_a_later_recording_takes_the_place_of_an_earlier_one(chromium, colab_pag
         second = chromium.begin(page.evaluate(start, source))
         await page.get_by_role("button", name="Grabar").wait_for()
         faces = await page.locator(".hfpipe-recorder").count()
-        await press(page, "Grabar", "Parar")
+        await press(page, "Grabar")
+        await page.get_by_role("button", name="Parar").wait_for()
+        await page.wait_for_timeout(1000)  # so that a busy machine, too, has recorded something
+        await press(page, "Parar")
         return first, second, faces
 
     first, second, faces = chromium.run(start_twice())
