@@ -99,7 +99,7 @@ def main() -> None:
 
     def ask_ours(tokens: int, forget: bool = False) -> None:
         if forget:
-            llm._kept = None
+            llm._prompts.clear()
         llm(next(questions), max_new_tokens=tokens)
 
     def ask_stock(tokens: int) -> None:
@@ -109,6 +109,7 @@ def main() -> None:
     count = options.tokens
     said = []
     for ask, counter in ((ask_ours, counters[0]), (ask_stock, counters[1])):
+        ask(1)  # the first call reads the instruction alone
         before = counter.runs
         ask(count)
         said.append(counter.runs - before)

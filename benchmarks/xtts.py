@@ -83,8 +83,7 @@ def first_chunk(stream) -> float:
 def speech_rows(ours: XTTS, api, folder: Path, repeats: int) -> list[Row]:
     """Time a sentence in memory and to a file, its first audio, and two voices against one."""
     coqui, file = api.synthesizer.tts_model, folder / "spoken.wav"
-    voice = ours._speakers["Ana"]
-    voice = {"gpt_cond_latent": voice["gpt_cond_latent"], "speaker_embedding": voice["speaker_embedding"]}
+    voice = ours.resolve_voice(speaker="Ana").tensors
     exact = {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
     sounds = {
         "ours": lambda: ours(TEXT, "es", **exact),
@@ -123,7 +122,7 @@ def voice_row(ours: XTTS, folder: Path, repeats: int) -> Row:
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        ours._find_voice(str(reference), None)
+        ours.resolve_voice(str(reference))
         times.append(time.perf_counter() - start)
     return Row(
         "second call with the same `speaker_wav`: conditioning time", median(times[1:]) * 1e3, times[0] * 1e3, "ms"
@@ -153,7 +152,8 @@ def states_of(xtts: XTTS, latents, text, tokens) -> torch.Tensor:
 
 def compare_precisions(ours: XTTS, exact: XTTS) -> str:
     """Describe the difference between a precision and float32, given the same audio tokens."""
-    latents, embedding = exact._find_voice(None, None)
+    tensors = exact.resolve_voice().tensors
+    latents, embedding = tensors["gpt_cond_latent"], tensors["speaker_embedding"]
     [text], *_ = exact._prepare(TEXT, "es", {})
     torch.manual_seed(0)
     steps = exact._decoder.generate([text], [exact._read_prefix(latents)], Sampling(), TOKENS, TOKENS)
