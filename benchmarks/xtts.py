@@ -137,9 +137,9 @@ def load_row(folder: Path, repeats: int) -> Row:
     return Row(name, median(seconds["ours"]), median(seconds["coqui"]), "s")
 
 
-def states_of(xtts: XTTS, latents, text, tokens) -> torch.Tensor:
+def states_of(xtts: XTTS, voice, text, tokens) -> torch.Tensor:
     """Return the latents (tokens, channels) of a prompt followed by given audio tokens (teacher forcing)."""
-    prefix = xtts._read_prefix(latents)
+    prefix = xtts._read_prefix(voice)
     batch = _Batch(xtts._decoder, 1, prefix.shape[3] + len(text) + 3 + len(tokens), Sampling())
     batch.begin([xtts._decoder._embed_text(text)], [prefix], len(tokens))
     states = [batch.latents.clone()]
@@ -152,16 +152,16 @@ def states_of(xtts: XTTS, latents, text, tokens) -> torch.Tensor:
 
 def compare_precisions(ours: XTTS, exact: XTTS) -> str:
     """Describe the difference between a precision and float32, given the same audio tokens."""
-    tensors = exact.resolve_voice().tensors
-    latents, embedding = tensors["gpt_cond_latent"], tensors["speaker_embedding"]
+    voice = exact.resolve_voice()
+    embedding = voice.tensors["speaker_embedding"]
     [text], *_ = exact._prepare(TEXT, "es", {})
     torch.manual_seed(0)
-    steps = exact._decoder.generate([text], [exact._read_prefix(latents)], Sampling(), TOKENS, TOKENS)
+    steps = exact._decoder.generate([text], [exact._read_prefix(voice)], Sampling(), TOKENS, TOKENS)
     tokens = torch.cat([drawn for _, drawn, _ in steps])
     likeliest, mels = [], []
     for each in (ours, exact):
         with torch.inference_mode():
-            states = states_of(each, latents, text, tokens)
+            states = states_of(each, voice, text, tokens)
             likeliest.append(each._decoder.head(states).argmax(dim=-1))
         sound = each._vocoder(states, embedding).numpy()
         mels.append(librosa.power_to_db(librosa.feature.melspectrogram(y=sound, sr=each.sampling_rate)))
