@@ -226,6 +226,7 @@ def test_silence_after_speech_ends_a_recording(chromium, colab_page, tmp_path, r
     assert np.abs(soundfile.read(path)[0][-12_000:]).max() < 0.03  # the tail of the tone has ended
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_later_recording_takes_the_place_of_an_earlier_one(chromium, colab_page, tmp_path):
     page = colab_page(chromium)
@@ -253,6 +254,7 @@ def test_a_later_recording_takes_the_place_of_an_earlier_one(chromium, colab_pag
     assert chromium.run(page.evaluate(LEFT)) == {"opened": 2, "left": []}
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_an_interrupted_cell_frees_the_microphone(chromium, in_colab, tmp_path):
     page = chromium.page(KEEPS)

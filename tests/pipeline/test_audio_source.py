@@ -204,6 +204,7 @@ def test_a_memo_of_a_phone_is_heard_whole(suffix, tmp_path):
     assert not list(tmp_path.glob("hfpipe-*"))
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_a_cut_memo_is_truncated(tmp_path):
     for name, options in (("a.m4a", []), ("b.m4a", ["-movflags", "faststart"])):

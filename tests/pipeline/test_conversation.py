@@ -23,6 +23,7 @@ class Parrot(Talker):
         return super().__call__(question, language, on_text)
 
 
+@pytest.mark.slow
 def test_turns_are_remembered_in_chat_format(make):
     parrot = Parrot()
     chat = make(parrot).conversation(system_prompt="Sé breve.")

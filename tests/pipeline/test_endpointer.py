@@ -138,6 +138,7 @@ def test_integers_and_a_column_are_heard_as_floats_are():
         assert all(np.array_equal(a.audio, b.audio) for a, b in zip(events[1::2], expected[1::2], strict=True))
 
 
+@pytest.mark.slow
 def test_two_that_listen_at_once_do_not_disturb_each_other():
     first, second, events = Endpointer(RATE), Endpointer(RATE), []
     for chunk in np.array_split(TWO_TURNS, 60):

@@ -183,6 +183,7 @@ def test_a_private_repo_wants_its_token(hub, make, tmp_path):
     assert_same(ask(hfpipe.load("ana/qa", token=ANA, device="cpu")), ask(make()))
 
 
+@pytest.mark.slow
 def test_nobody_pushes_without_the_right_to(hub, make):
     pipe = make()
     for token in (None, "hf_bob", "hf_wrong"):

@@ -81,6 +81,7 @@ def test_turns_are_answered_and_remembered(make):
     assert contents(chat) == [first[-1].result["question"], "Sí.", second[-1].result["question"], "Sí."]
 
 
+@pytest.mark.slow
 def test_a_pipeline_listens_in_a_conversation_of_its_own(make):
     talker, histories = Talker("Sí."), []
     think = talker.__call__
@@ -125,6 +126,7 @@ def test_an_answer_that_is_made_and_still_played_can_be_interrupted(make):
     assert [event.type for event in events][-1] == "done" and contents(chat)[3] == ANSWER
 
 
+@pytest.mark.slow
 def test_a_question_that_goes_on_before_its_answer_sounds_is_one(make, monkeypatch):
     talker, lengths = Talker(), []
     talker.leave = threading.Semaphore(0)

@@ -114,6 +114,7 @@ def test_the_offline_repo_serves_many_threads(spoken):
     stream_from_threads(pipe, questions, [*options[:2], {"speaker": pipe.tts.speakers[1]}], threads=4, streams=2)
 
 
+@pytest.mark.slow
 def test_the_speech_detector_is_used_by_one_at_a_time(spoken):
     """silero-vad keeps state in its model: unguarded, four threads in it end the process."""
     samples = soxr.resample(*spoken, 16_000)
@@ -124,6 +125,7 @@ def test_the_speech_detector_is_used_by_one_at_a_time(spoken):
     assert len(set(map(id, detectors))) == 8
 
 
+@pytest.mark.slow
 def test_one_cancelled_stream_leaves_the_others_alone(xtts_pipe):
     pipe, given = xtts_pipe
     streams = [pipe.stream(QUESTION, **given) for _ in range(3)]
@@ -296,6 +298,7 @@ def test_no_memory_is_left_by_streams(make):
     assert psutil.Process().memory_info().rss - before < 30e6
 
 
+@pytest.mark.slow
 def test_a_region_reaches_what_is_read_aloud(make):
     from own_parts import Whistle
 

@@ -92,6 +92,7 @@ def test_an_error_ends_the_stream_and_names_its_stage(make, parts, stage, reason
     assert stream.result is None
 
 
+@pytest.mark.slow
 def test_a_stream_that_failed_is_forgotten(make):
     """Its error's traceback holds the stream, and nothing may hold the error."""
     stream = make(Talker(fails_at=9)).stream(QUESTION)

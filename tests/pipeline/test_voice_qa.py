@@ -84,6 +84,7 @@ def test_takes_every_kind_of_audio(pipe, spoken):
     assert set(heard) == {heard[0]}
 
 
+@pytest.mark.slow
 def test_takes_a_url(pipe):
     handler = partial(SimpleHTTPRequestHandler, directory=EXAMPLES)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

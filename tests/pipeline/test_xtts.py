@@ -160,6 +160,7 @@ def test_voice_is_what_coqui_computes(xtts, voice, tmp_path, monkeypatch):
         torch.testing.assert_close(ours, coquis)
 
 
+@pytest.mark.slow
 def test_speed_and_token_limit_shape_the_waveform(xtts):
     assert speak(xtts, "Hola.", speed=2.0).size < speak(xtts, "Hola.").size
     torch.manual_seed(0)
@@ -241,6 +242,7 @@ def test_a_saved_voice_is_the_recordings_and_travels(folder, voice, tmp_path):
     assert size < voice.array.nbytes / 10  # latents, and not the recording
 
 
+@pytest.mark.slow
 def test_a_voice_needs_a_name_and_a_consent(folder, voice):
     part = load_tts(folder)
     assert part.save_voice("Eva", voice).consent_by == "Eva"
