@@ -1,6 +1,7 @@
 # Each target sets up what it needs in .venv, once, and runs.
 
 VENV ?= .venv
+PARALLEL = -n 2 --dist worksteal
 RUN = HF_HUB_DISABLE_TELEMETRY=1 $(VENV)/bin/python
 
 .PHONY: setup demo lint test test-fast format clean
@@ -9,10 +10,10 @@ demo: $(VENV)/.ready
 	$(RUN) -m hfpipe ask examples/pregunta.wav --speaker-wav examples/voz.wav --model offline
 
 test: lint
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q $(PARALLEL)
 
 test-fast: $(VENV)/.ready
-	$(RUN) -m pytest -q -m "not slow and not offline"
+	$(RUN) -m pytest -q $(PARALLEL) -m "not slow and not offline"
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -212,7 +212,7 @@ def _show_scores(found: list[dict]) -> None:
             f"{one['seconds']:.1f}",
             f"{one['rtf']:.2f}",
         )
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def _show_worst(found: dict) -> None:
@@ -220,7 +220,7 @@ def _show_worst(found: dict) -> None:
     for worst in found["worst"]:
         name = Path(str(worst["audio"])).name
         table.add_row(escape(name), escape(worst["sentence"]), escape(worst["heard"]), str(worst["errors"]))
-    console.print(table)
+    console.print(table, soft_wrap=False)
     for note, count in found["data"]["notes"].items():
         console.print(escape(f"{note[0].upper()}{note[1:]} ({count} rows)."), highlight=False)
     dropped = found["data"]["dropped"]

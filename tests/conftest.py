@@ -284,6 +284,12 @@ def voice_qa(tiny_whisper, tiny_chat, tiny_vits):
     return hfpipe.load(str(tiny_whisper), llm=str(tiny_chat), tts=str(tiny_vits), device="cpu")
 
 
+@pytest.fixture(scope="session")
+def offline_pipe():
+    """The pipeline, of the offline models, loaded as by default. A test that changes it changes it back."""
+    return hfpipe.load(hfpipe.offline_repo())
+
+
 @pytest.fixture
 def make(voice_qa, monkeypatch):
     """Gives the pipeline an LLM and a voice of the test's own."""

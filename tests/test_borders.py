@@ -75,8 +75,8 @@ def test_a_repo_carries_what_its_parts_need_and_no_more(voice_qa, tiny_whisper, 
 
 
 @pytest.mark.offline
-def test_the_offline_repo_carries_its_own_parts(tmp_path):
-    hub_code.write_code(hfpipe.load(hfpipe.offline_repo()), tmp_path)
+def test_the_offline_repo_carries_its_own_parts(offline_pipe, tmp_path):
+    hub_code.write_code(offline_pipe, tmp_path)
     assert pushed(tmp_path) == {"voice_qa_repo.py"} | closure("voice_qa", "llm_local", "tts_kokoro")
 
 

@@ -6,8 +6,6 @@ import importlib.util
 import pytest
 from conftest import EXAMPLES
 
-import hfpipe
-
 pytestmark = pytest.mark.offline
 
 SCRIPT = EXAMPLES.parent / "benchmarks" / "scenarios.py"
@@ -21,9 +19,9 @@ def scenarios():
     return module
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    return hfpipe.load(hfpipe.offline_repo(), device="cpu")
+@pytest.fixture
+def pipe(offline_pipe):
+    return offline_pipe
 
 
 def patient(scenarios) -> list[dict]:

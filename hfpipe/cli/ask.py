@@ -78,7 +78,7 @@ def _show(result: dict) -> None:
     for stage, title in STAGES.items():
         if stage in result["timings"]:
             table.add_row(title, f"{result['timings'][stage]:.2f}")
-    console.print(table)
+    console.print(table, soft_wrap=False)
     for key in ("audio", "audio_base"):
         if key in result:
             console.print(f"[bold]Written:[/]  {escape(result[key])}", highlight=False)

@@ -17,11 +17,11 @@ def check() -> None:
     for finding in findings:
         mark = {True: "[green]ok[/]", False: "[red]broken[/]", None: "[yellow]missing[/]"}[finding.ok]
         table.add_row(mark, finding.subject, escape(finding.found), "" if finding.ok else escape(finding.remedy))
-    console.print(table)
+    console.print(table, soft_wrap=False)
     fitting = Table("argument", "model", "needs about", "", title="Models that fit in the memory that is free now")
     for argument, models in models_that_fit().items():
         for name, size, fits in models:
             fitting.add_row(argument, name, f"{size:.1f} GB", "[green]fits[/]" if fits else "[red]too large[/]")
-    console.print(fitting)
+    console.print(fitting, soft_wrap=False)
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)

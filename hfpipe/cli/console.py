@@ -20,8 +20,8 @@ for _stream in (sys.stdout, sys.stderr):
     if hasattr(_stream, "reconfigure"):
         _stream.reconfigure(errors="replace")
 
-console = Console()
-progress = Console(stderr=True)
+console = Console(soft_wrap=True)  # a line stays one in any width, so that a path in it can be copied
+progress = Console(stderr=True, soft_wrap=True)
 
 
 def print_json(value) -> None:

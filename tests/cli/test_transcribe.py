@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from transformers import pipeline
 from typer.testing import CliRunner
 
-import hfpipe
 import hfpipe.cli.transcription as transcribing
 from hfpipe.cli.app import app
 from hfpipe.cli.transcription import (
@@ -253,9 +252,9 @@ def test_no_chunk_has_two_languages(asr, minute, monkeypatch):
 
 @pytest.mark.offline
 @pytest.mark.slow
-def test_a_recording_that_changes_its_language_is_heard_in_both(tmp_path):
-    """The first 45 s in one language, then another: each stretch in its own."""
-    pipe, order = hfpipe.load(hfpipe.offline_repo()), ("en", "es")
+def test_a_recording_that_changes_its_language_is_heard_in_both(offline_pipe, tmp_path):
+    """The first 35 s in one language, then another: each stretch in its own."""
+    pipe, order = offline_pipe, ("en", "es")
     said = {
         "en": "The weather will be fine tomorrow morning, and we will walk along the river to the old bridge. ",
         "es": "Mañana por la mañana hará buen tiempo, y vamos a caminar junto al río hasta el puente viejo. ",
@@ -264,7 +263,7 @@ def test_a_recording_that_changes_its_language_is_heard_in_both(tmp_path):
     for language in order:
         samples, rate = pipe.tts(said[language], language=language), pipe.tts.sampling_rate
         repeated = np.concatenate([samples, np.zeros(rate // 2, np.float32)])
-        parts.append(np.tile(repeated, round(45 * rate / len(repeated))))
+        parts.append(np.tile(repeated, round(35 * rate / len(repeated))))
     soundfile.write(tmp_path / "both.wav", np.concatenate(parts), rate)
     result = transcribe_file(pipe.asr, tmp_path / "both.wav", None)
     border = len(parts[0]) / rate

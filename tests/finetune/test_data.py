@@ -2,6 +2,7 @@
 
 import csv
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -10,9 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.audio_files import find_files
-from finetune.data import Row, content, is_table, load, read_rows, split, stream_rows
+from finetune.data import MISSING, Row, content, is_table, load, read_rows, split, stream_rows
 
-SENTENCE = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30).map(str.strip).filter(bool)
+# What a table keeps as it is: letters are composed, and what programs write for a missing value is none.
+SENTENCE = (
+    st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30)
+    .map(lambda text: unicodedata.normalize("NFC", text).strip())
+    .filter(lambda text: text and text.lower() not in MISSING)
+)
 
 
 def row(sentence="hola", speaker=None, line=1):

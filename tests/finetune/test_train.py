@@ -587,7 +587,7 @@ def test_streamed_rows_come_once_with_any_number_of_workers(tables, tiny_whisper
     texts[3] = ""
     train = write_dataset(tmp_path / "set", tables, {"sentence": texts}, shards)
     results = []
-    for workers in range(5):
+    for workers in (0, 1, 4):
 
         def with_workers(*args, workers=workers):
             arguments = training_arguments(*args)

@@ -1,0 +1,101 @@
+"""Compare word error rates by the length of a recording: `python benchmarks/wer.py --data DIR`.
+
+All the clips that es_mx.py wrote are heard at every length: those that fit are packed into recordings of at most so
+many seconds, with half a second of silence between clips. All systems run the Whisper base of the offline repo.
+Intervals are 95 % bootstrap intervals over recordings; that of a difference is paired: whether one system is worse on
+the same recordings.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import jiwer
+import numpy as np
+from asr import LENGTHS, PAUSE, Clip, Hear, faster_whisper_ears, our_ear, plain, read_clips, stock_ear
+from measure import machine
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import hfpipe  # noqa: F401  before torch, so that its idle threads sleep instead of spinning
+
+# isort: split
+import torch
+from transformers.utils import logging
+
+from hfpipe.pipeline.audio import SAMPLING_RATE
+
+RESAMPLES, SEED = 10_000, 0  # of the bootstrap
+
+
+def packed(clips: list[Clip], seconds: float) -> list[Clip]:
+    """Return all clips of at most so many seconds, each recording filled with as many as fit, in order."""
+    pause = np.zeros(int(PAUSE * SAMPLING_RATE), np.float32)
+    recordings: list[Clip] = []
+    for samples, sentence in clips:
+        if len(samples) > seconds * SAMPLING_RATE:
+            continue
+        if recordings:
+            joined = np.concatenate([recordings[-1][0], pause, samples])
+            if len(joined) <= seconds * SAMPLING_RATE:
+                recordings[-1] = joined, f"{recordings[-1][1]} {sentence}"
+                continue
+        recordings.append((samples, sentence))
+    return recordings
+
+
+def count_errors(hear: Hear, recordings: list[Clip], name: str) -> np.ndarray:
+    """Return the word errors of each recording, of shape (recordings,)."""
+    errors = []
+    for samples, sentence in track(recordings, description=name):
+        found = jiwer.process_words(plain(sentence), plain(hear(samples)))
+        errors.append(found.substitutions + found.deletions + found.insertions)
+    return np.array(errors)
+
+
+def interval(errors: np.ndarray, words: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval over recordings of a word error rate, or of a difference, in percent."""
+    drawn = np.random.default_rng(SEED).integers(len(words), size=(RESAMPLES, len(words)))
+    rates = 100 * errors[drawn].sum(axis=1) / words[drawn].sum(axis=1)
+    low, high = np.percentile(rates, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def main() -> None:
+    """Run the comparison and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder written by benchmarks/es_mx.py")
+    parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS, help="in seconds")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    logging.set_verbosity_error()
+    torch.set_num_threads(options.threads)
+    clips = read_clips(options.data)
+    ears = {
+        "ours": our_ear(options.precision),
+        "stock pipeline": stock_ear(),
+        **{name: ear for name, ear in faster_whisper_ears(options.threads).items() if name.endswith("beam 5")},
+    }
+    table = Table(title="Word errors of Whisper base, in percent", caption=machine(), title_justify="left")
+    for heading in ("recordings of at most", "recordings", "words", *ears):
+        table.add_column(heading, justify="right")
+    for seconds in options.lengths:
+        recordings = packed(clips, seconds)
+        words = np.array([len(plain(sentence).split()) for _, sentence in recordings])
+        errors = {name: count_errors(hear, recordings, f"{seconds} s, {name}") for name, hear in ears.items()}
+        cells = []
+        for name, each in errors.items():
+            low, high = interval(each, words)
+            cell = f"{100 * each.sum() / words.sum():.1f} ({low:.1f} to {high:.1f})"
+            if name != "ours":
+                low, high = interval(errors["ours"] - each, words)
+                cell += f"\nours {100 * (errors['ours'] - each).sum() / words.sum():+.1f} ({low:+.1f} to {high:+.1f})"
+            cells.append(cell)
+        table.add_row(f"{seconds} s", str(len(recordings)), str(words.sum()), *cells)
+    Console(width=None if os.isatty(1) else 150).print(table)
+
+
+if __name__ == "__main__":
+    main()
