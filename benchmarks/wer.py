@@ -16,7 +16,6 @@ from asr import LENGTHS, PAUSE, Clip, Hear, faster_whisper_ears, our_ear, plain,
 from measure import machine
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import hfpipe  # noqa: F401  before torch, so that its idle threads sleep instead of spinning
 
@@ -27,6 +26,7 @@ from transformers.utils import logging
 from hfpipe.pipeline.audio import SAMPLING_RATE
 
 RESAMPLES, SEED = 10_000, 0  # of the bootstrap
+BEAM_SEARCH = "faster-whisper float32, beam 5"
 
 
 def packed(clips: list[Clip], seconds: float) -> list[Clip]:
@@ -48,18 +48,23 @@ def packed(clips: list[Clip], seconds: float) -> list[Clip]:
 def count_errors(hear: Hear, recordings: list[Clip], name: str) -> np.ndarray:
     """Return the word errors of each recording, of shape (recordings,)."""
     errors = []
-    for samples, sentence in track(recordings, description=name):
+    for samples, sentence in track(recordings, name, console=Console(stderr=True)):
         found = jiwer.process_words(plain(sentence), plain(hear(samples)))
         errors.append(found.substitutions + found.deletions + found.insertions)
     return np.array(errors)
 
 
-def interval(errors: np.ndarray, words: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval over recordings of a word error rate, or of a difference, in percent."""
+def rate(errors: np.ndarray, words: np.ndarray, sign: str = "") -> str:
+    """Format a word error rate, or a difference of two, in percent with its 95 % interval.
+
+    Args:
+        errors, words: of each recording, both of shape (recordings,).
+        sign: "+" to show it.
+    """
     drawn = np.random.default_rng(SEED).integers(len(words), size=(RESAMPLES, len(words)))
-    rates = 100 * errors[drawn].sum(axis=1) / words[drawn].sum(axis=1)
-    low, high = np.percentile(rates, (2.5, 97.5))
-    return float(low), float(high)
+    low, high = np.percentile(errors[drawn].sum(axis=1) / words[drawn].sum(axis=1), (2.5, 97.5))
+    mean = errors.sum() / words.sum()
+    return f"{100 * mean:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
 
 
 def main() -> None:
@@ -75,26 +80,20 @@ def main() -> None:
     clips = read_clips(options.data)
     ears = {
         "ours": our_ear(options.precision),
-        "stock pipeline": stock_ear(),
-        **{name: ear for name, ear in faster_whisper_ears(options.threads).items() if name.endswith("beam 5")},
+        "the stock pipeline": stock_ear(),
+        BEAM_SEARCH: faster_whisper_ears(options.threads)[BEAM_SEARCH],
     }
-    table = Table(title="Word errors of Whisper base, in percent", caption=machine(), title_justify="left")
-    for heading in ("recordings of at most", "recordings", "words", *ears):
-        table.add_column(heading, justify="right")
+    print(f"Word errors of Whisper base in percent, {options.precision}, on {machine()}\n")
+    print("| recordings of at most | recordings | words |", *(f"{name} |" for name in ears))
+    print("|---|---:|---:|", *("---:|" for _ in ears))
     for seconds in options.lengths:
         recordings = packed(clips, seconds)
         words = np.array([len(plain(sentence).split()) for _, sentence in recordings])
         errors = {name: count_errors(hear, recordings, f"{seconds} s, {name}") for name, hear in ears.items()}
-        cells = []
-        for name, each in errors.items():
-            low, high = interval(each, words)
-            cell = f"{100 * each.sum() / words.sum():.1f} ({low:.1f} to {high:.1f})"
-            if name != "ours":
-                low, high = interval(errors["ours"] - each, words)
-                cell += f"\nours {100 * (errors['ours'] - each).sum() / words.sum():+.1f} ({low:+.1f} to {high:+.1f})"
-            cells.append(cell)
-        table.add_row(f"{seconds} s", str(len(recordings)), str(words.sum()), *cells)
-    Console(width=None if os.isatty(1) else 150).print(table)
+        cells = [f"{rate(each, words)}" for each in errors.values()]
+        for i, name in enumerate(list(ears)[1:], 1):
+            cells[i] += f"; ours {rate(errors['ours'] - errors[name], words, '+')}"
+        print(f"| {seconds} s | {len(recordings)} | {words.sum()} |", *(f"{cell} |" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
