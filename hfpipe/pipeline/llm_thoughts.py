@@ -56,7 +56,7 @@ FORMATS = (
         is_control=True,
     ),
     # gpt-oss behind a server that drops its control tokens
-    Format(r"(?:analysis|commentary)(?=[^\W_]|[\"“«¿¡(])", r"assistantfinal", is_prose=True),
+    Format(r"(?:analysis|commentary)(?=[^\W_]|[\"“«¿¡(])", r"assistantfinal", "assistantfinal", is_prose=True),
     Format(  # Granite
         r"Here(?:'s| is) my thought process:", r"Here(?:'s| is) my response:", "\nHere is my response:", is_prose=True
     ),
