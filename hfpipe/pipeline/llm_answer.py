@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from babel import Locale
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from .llm_thoughts import Thoughts
+from .llm_thoughts import Reading, Thoughts
 from .text_locale import base_language, region_of
 from .text_sentences import split_pieces
 
@@ -39,29 +39,27 @@ class Writer:
 
     def __init__(self, language: str, on_text: Callable[[str], None] | None):
         self._language, self._on_text = language, on_text or (lambda text: None)
-        self._sent = ""
+        self._sent, self._is_late = "", False
 
-    def write(self, text: str) -> None:
+    def write(self, reading: Reading) -> None:
         """Pass on the new text that is certain to be in the answer.
 
         Args:
-            text: all of the text generated so far.
+            reading: of all of the text generated so far.
         """
+        self._is_late = self._is_late or reading.is_late
+        text = tidy(reading.answer)
         pieces = split_pieces(text, self._language)
         self._send(("".join(pieces[:-1]) if len(pieces) > 1 else text.rpartition(" ")[0]).rstrip())
 
-    def finish(self, answer: str, is_late: bool = False) -> str:
+    def finish(self, answer: str) -> str:
         """Pass on the rest of the answer, and return the answer as it was passed on.
 
         A sentence may have been passed on as complete, continued, and then been truncated: in that case the answer is
-        the text that was passed on.
-
-        Args:
-            answer: the whole answer.
-            is_late: what was passed on may turn out to have been a thought; then `answer` is returned all the same.
+        the text that was passed on. It isn't where that turned out to have been a thought.
         """
         self._send(answer)
-        return answer if is_late or answer.startswith(self._sent) else self._sent.strip()
+        return answer if self._is_late or answer.startswith(self._sent) else self._sent.strip()
 
     def _send(self, text: str) -> None:
         if text.startswith(self._sent) and len(text) > len(self._sent):
@@ -128,8 +126,8 @@ def split_history(history: Iterable, system_prompt: str | None) -> tuple[str | N
             raise ValueError(f"history has the turn {turn!r}; {VALID_HISTORY} {_way_out(turn)}".rstrip())
     if instructions and system_prompt is not None:
         raise ValueError(
-            f"there are two instructions, history's first turn {instructions[0]!r} and system_prompt={system_prompt!r}; "
-            "valid is one. Leave out one of them."
+            f"history has the instruction {instructions[0]!r}, and system_prompt is {system_prompt!r}; valid is one of "
+            "them. Leave out the other."
         )
     return "\n\n".join(instructions) if instructions else system_prompt, turns
 

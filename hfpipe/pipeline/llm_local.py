@@ -30,7 +30,7 @@ from .llm_answer import (
 )
 from .llm_budget import CLOSING_ROOM, ThinkingBudget, TokenReader
 from .llm_prompts import PromptCache, Sequence, common_prefix
-from .llm_thoughts import Format
+from .llm_thoughts import Format, Reading
 from .text_locale import base_language
 from .text_sentences import cut_at_sentence
 
@@ -230,9 +230,7 @@ class LLM:
         # Also where nobody reads along: what was written decides in rare cases, and both ways give the same answer.
         writer = Writer(language, on_text) if isinstance(question, str) else None
         if writer and not has_beams:
-            options["streamer"] = _Tokens(
-                writer, lambda tokens: tidy(self._reader.read(tokens, opened, is_whole=False).answer)
-            )
+            options["streamer"] = _Tokens(writer, lambda tokens: self._reader.read(tokens, opened, is_whole=False))
         with torch.inference_mode():
             if self._can_use_cache(inputs, options):
                 output = self._generate_from_cache(inputs, options, questions[0], system_prompt, history, language)
@@ -246,7 +244,7 @@ class LLM:
         return writer.finish(answers[0]) if writer else answers
 
     def _opened_thought(self, questions: list[str], system_prompt: str, history: list, language: str) -> tuple:
-        """Return the thought that the prompt opens (see `Thoughts.opened_by`), or None, and whether the model may think.
+        """Return the thought that the prompt opens, as `Thoughts.opened_by` does, and whether the model may think.
 
         A prompt whose end holds a whole thought, as of a template with thinking switched off, has it answer at once.
         """
@@ -363,8 +361,8 @@ class LLM:
 class _Tokens(BaseStreamer):
     """A streamer that writes the text of tokens as they are sampled."""
 
-    def __init__(self, writer: Writer, decode: Callable[[list[int]], str]):
-        self._writer, self._decode = writer, decode
+    def __init__(self, writer: Writer, read: Callable[[list[int]], Reading]):
+        self._writer, self._read = writer, read
         self._tokens: list[int] | None = None  # before the prompt, which comes first
 
     def put(self, value: torch.Tensor) -> None:
@@ -372,7 +370,7 @@ class _Tokens(BaseStreamer):
             self._tokens = []
         else:
             self._tokens += value.flatten().tolist()
-            self._writer.write(self._decode(self._tokens))
+            self._writer.write(self._read(self._tokens))
 
     def end(self) -> None:
         """Do nothing: the writer is told what the answer is."""
