@@ -126,8 +126,8 @@ def split_history(history: Iterable, system_prompt: str | None) -> tuple[str | N
             raise ValueError(f"history has the turn {turn!r}; {VALID_HISTORY} {_way_out(turn)}".rstrip())
     if instructions and system_prompt is not None:
         raise ValueError(
-            f"history has the instruction {instructions[0]!r}, and system_prompt is {system_prompt!r}; valid is one of "
-            "them. Leave out the other."
+            f"history has the instruction {instructions[0]!r}, and system_prompt is {system_prompt!r}; valid is one "
+            "of them. Leave out the other."
         )
     return "\n\n".join(instructions) if instructions else system_prompt, turns
 

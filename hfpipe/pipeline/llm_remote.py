@@ -29,6 +29,14 @@ REASONERS = re.compile(  # names of models that think, perhaps in a thought that
     r"think|reason|qwq|qwen-?3\.[5-9]|deepseek-?r|\br1\b|magistral|gpt-?oss|\bo[1-9]\b|glm-?[45]|minimax-?m|seed-?oss",
     re.IGNORECASE,
 )
+# How thoughts begin, and few answers. What begins so is passed on only once it has turned out to be an answer.
+ALOUD = re.compile(
+    r"\W*(okay|ok|alright|all right|h+m+|m+h*m+|let me|let's|let us|we (need|are|have|must|should)"
+    r"|i (need|should|have)|the (user|question)|user|first|so|wait|thinking process|vale|bueno|bien|veamos|vamos|a ver"
+    r"|el usuario|la pregunta|primero|necesito|tengo que|entonces|debo)\b",
+    re.IGNORECASE,
+)
+ALOUD_LENGTH = 16  # characters, by which it can be told
 LIMIT_REFUSED = re.compile(
     r"max_completion_tokens|\bmax_tokens\b.{0,60}\b(unsupported|not (supported|permitted|allowed))"
     r"|\b(unsupported|unrecognized|unknown|unexpected|extra)\b.{0,60}\bmax_tokens\b",
@@ -81,9 +89,9 @@ class RemoteLLM:
     It is never saved with a pipeline: whoever loaded that would send their questions to this server.
 
     Thoughts are left out, whether the server sends them apart or in the text. A prompt that begins the thought leaves
-    only its end in the text, and the prompt isn't seen here: therefore a model whose name says that it thinks is heard
-    out to the end of its thought before any of it is passed on. Let the server send thoughts apart where it can (vLLM:
-    `--reasoning-parser`; llama.cpp and Ollama do).
+    only its end in the text, and the prompt isn't seen here. Therefore nothing is passed on before the thought, or the
+    text, has ended if the model's name tells that it thinks, or if the text begins as thoughts do ("Okay, the user").
+    Let the server send thoughts apart where it can: vLLM does with `--reasoning-parser`, llama.cpp and Ollama anyhow.
 
     Args:
         url: where the server's API begins, such as "http://localhost:8080/v1".
@@ -165,16 +173,16 @@ class RemoteLLM:
                         raise
                     dialect = adapted
                     continue
-                reading = THOUGHTS.read("".join(reply.pieces), may_be_open=_may_be_open(dialect, reply))
+                may_be_open = _may_be_open(dialect, reply)
+                reading = THOUGHTS.read("".join(reply.pieces), may_be_open=may_be_open)
                 has_thought = reply.has_thought or reading.has_thought
-                has_room = dialect.thinks or not has_thought
-                dialect = dialect._replace(
-                    thinks=dialect.thinks or has_thought, opens=dialect.opens or reading.is_late
-                )
-                if has_room or reading.answer.strip() or reply.reason != "length":
+                opens = dialect.opens or reading.is_late or (may_be_open and reading.has_thought)
+                self._dialect = dialect._replace(thinks=self._dialect.thinks or has_thought, opens=opens)
+                is_unsure = not reading.answer.strip() or (may_be_open and not has_thought)
+                if dialect.thinks or reply.reason != "length" or not is_unsure:
                     break
-            self._dialect = dialect
-        return self._finish(reply, question, language, writer, dialect, max_new_tokens)
+                dialect = dialect._replace(thinks=True, opens=opens)
+        return self._finish(reply, question, language, writer, may_be_open, max_new_tokens)
 
     def _first_model(self) -> str:
         models = self._client.models.list().data
@@ -203,9 +211,9 @@ class RemoteLLM:
                 if not piece:
                     continue
                 reply.pieces.append(piece)
-                reading = THOUGHTS.read(
-                    "".join(reply.pieces), may_be_open=_may_be_open(dialect, reply), is_whole=False
-                )
+                text = "".join(reply.pieces)
+                is_short = not reply.has_thought and len(text.strip()) < ALOUD_LENGTH
+                reading = THOUGHTS.read(text, may_be_open=is_short or _may_be_open(dialect, reply), is_whole=False)
                 writer.write(reading)
                 answered += bool(reading.answer.strip()) and reading.thinks is None
                 if dialect.thinks and answered >= max_new_tokens:
@@ -213,10 +221,10 @@ class RemoteLLM:
         return reply
 
     def _finish(
-        self, reply: _Reply, question: str, language: str, writer: Writer, dialect: _Dialect, max_new_tokens: int
+        self, reply: _Reply, question: str, language: str, writer: Writer, may_be_open: bool, max_new_tokens: int
     ) -> str:
         """Return the answer in a reply, cut at a sentence end where it ran into the limit."""
-        pieces, is_cut, may_be_open = reply.pieces, reply.reason == "length", _may_be_open(dialect, reply)
+        pieces, is_cut = reply.pieces, reply.reason == "length"
         reading = THOUGHTS.read("".join(pieces), may_be_open=may_be_open)
         has_thought = reading.has_thought or reply.has_thought
         if may_be_open and not has_thought:
@@ -226,9 +234,9 @@ class RemoteLLM:
                 reading, is_cut = THOUGHTS.read("".join(pieces[:max_new_tokens])), True
         if reading.is_late and not may_be_open:
             logger.warning(
-                "the LLM at %s leaves its thoughts in the text without a mark at their beginning, so some may have been "
-                "spoken. Its next answers are passed on once it has thought. Better have the server send thoughts apart "
-                "(vLLM: --reasoning-parser).",
+                "the LLM at %s leaves thoughts in the text without a mark at their beginning, so some may have been "
+                "spoken. From now on its answers are passed on only after a thought has ended. Better have the server "
+                "send thoughts apart (vLLM: --reasoning-parser).",
                 self.url,
             )
         answer = tidy(reading.answer)
@@ -274,7 +282,7 @@ class RemoteLLM:
 
 
 def _adapted(dialect: _Dialect, error) -> _Dialect:
-    """Return a dialect in which a server may take what it refused with a status error; the same where there is none."""
+    """Return a dialect in which a server may take what it refused with a status error, or the same dialect."""
     said = f"{error.message} {error.body}"
     if error.status_code not in (400, 422, 500):
         return dialect
@@ -284,7 +292,8 @@ def _adapted(dialect: _Dialect, error) -> _Dialect:
 
 
 def _may_be_open(dialect: _Dialect, reply: _Reply) -> bool:
-    return dialect.opens and not reply.has_thought
+    """Return whether a reply may begin within a thought."""
+    return not reply.has_thought and (dialect.opens or bool(ALOUD.match("".join(reply.pieces))))
 
 
 def _holds_thought(delta) -> bool:
