@@ -161,10 +161,10 @@ class Thoughts:
         while True:
             if thinks:
                 end = _end_of_thought(thinks[0], text, position, is_whole)
+                has_thought, is_wrapped = True, is_wrapped or thinks[0].is_prose
                 if end is None:
                     break
-                is_wrapped = is_wrapped or thinks[0].is_prose
-                position, thinks, has_thought = end, None, True
+                position, thinks = end, None
             if not answer.strip():
                 start = len(text) - len(text[position:].lstrip())
                 if wrapper := WRAPPER.match(text, start):
@@ -182,10 +182,10 @@ class Thoughts:
                     may_be_open, has_thought, position = False, end is not None, end or position
                     continue
             tag = self._tag.search(text, max(scanned, position))
-            before = answer + text[position : tag.start() if tag else len(text)]
             if tag is None:
-                answer = before if is_whole else before[: _held_from(self._unfinished, before)]
+                answer += text[position:] if is_whole else _without_end(self._unfinished, text[position:])
                 break
+            before = answer + text[position : tag.start()]
             opening = self._opening_at(text, tag.start())
             is_mention = _is_mention(text, tag, before, opening is not None and opening[0].is_control, is_whole)
             if is_mention is None:
@@ -219,9 +219,9 @@ class Thoughts:
         return None
 
 
-def _held_from(unfinished: re.Pattern, text: str) -> int:
+def _without_end(unfinished: re.Pattern, text: str) -> str:
     found = unfinished.search(text)
-    return found.start() if found else len(text)
+    return text[: found.start()] if found else text
 
 
 def closing_of(thought: tuple[Format, str]) -> str:
