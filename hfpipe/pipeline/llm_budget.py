@@ -68,6 +68,9 @@ class ThinkingBudget:
         rows: prompts in the batch.
         max_thinking: tokens of a thought.
         max_answer: tokens of an answer.
+
+    Attributes:
+        lengths: for each row, how many tokens it had when its answer reached the limit, or None; padding follows.
     """
 
     def __init__(self, reader: TokenReader, opened, start: int, rows: int, max_thinking: int, max_answer: int):
@@ -75,6 +78,7 @@ class ThinkingBudget:
         self._max_thinking, self._max_answer = max_thinking, max_answer
         self._thinks = [opened] * rows
         self._began: list[int | None] = [None] * rows  # how many tokens stand before each answer, once it is known
+        self.lengths: list[int | None] = [None] * rows
         self._forced: list[list[int] | None] = [None] * rows
 
     def force(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -98,14 +102,11 @@ class ThinkingBudget:
                 self._thinks[row] = reading.thinks
                 if reading.thinks is None and (reading.has_thought or reading.answer.strip()):
                     self._began[row] = made if reading.has_thought else 0
-        is_open = [
-            began is None and thinks is not None for began, thinks in zip(self._began, self._thinks, strict=True)
-        ]
-        spent = [
-            not thinking and made - (began or 0) >= self._max_answer + (CLOSING_ROOM if began is None else 0)
-            for thinking, began in zip(is_open, self._began, strict=True)
-        ]
-        return torch.tensor(spent, device=input_ids.device)
+            limit = self._max_answer + (CLOSING_ROOM if self._began[row] is None else 0)  # it may begin to think yet
+            is_thinking = self._began[row] is None and self._thinks[row] is not None
+            if self.lengths[row] is None and not is_thinking and made - (self._began[row] or 0) >= limit:
+                self.lengths[row] = made
+        return torch.tensor([length is not None for length in self.lengths], device=input_ids.device)
 
 
 def _own_formats(template: dict | None) -> list[tuple[Format, str | None]]:

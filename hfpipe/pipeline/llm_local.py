@@ -221,12 +221,14 @@ class LLM:
         thinking = int(min(thinking, space - max_new_tokens))
         options = {"max_new_tokens": max_new_tokens + thinking, "do_sample": False, **generate_kwargs}
         has_beams = options.get("num_beams", self.model.generation_config.num_beams or 1) > 1
+        rows, length = inputs["input_ids"].shape
+        lengths: list[int | None] = [None] * rows  # of what was generated for each, without the padding
         if thinking and not has_beams and not options.keys() & STEPLESS:
-            rows, length = inputs["input_ids"].shape
             limits = max(0, thinking - CLOSING_ROOM), max_new_tokens
             budget = ThinkingBudget(self._reader, opened, length, rows, *limits)
             options["logits_processor"] = [*options.get("logits_processor", ()), budget.force]
             options["stopping_criteria"] = [*options.get("stopping_criteria", ()), budget.is_spent]
+            lengths = budget.lengths
         # Also where nobody reads along: what was written decides in rare cases, and both ways give the same answer.
         writer = Writer(language, on_text) if isinstance(question, str) else None
         if writer and not has_beams:
@@ -237,9 +239,10 @@ class LLM:
             else:
                 output = self.model.generate(**inputs, pad_token_id=self.tokenizer.pad_token_id, **options)
         if not self.model.config.is_encoder_decoder:
-            output = output[:, inputs["input_ids"].shape[1] :]
+            output = output[:, length:]
         answers = [
-            self._finish(tokens, text, language, opened) for tokens, text in zip(output, questions, strict=True)
+            self._finish(tokens[:made], text, language, opened)
+            for tokens, made, text in zip(output, lengths, questions, strict=True)
         ]
         return writer.finish(answers[0]) if writer else answers
 
