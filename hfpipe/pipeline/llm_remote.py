@@ -46,7 +46,7 @@ TOO_LARGE = re.compile(r"too (large|long|many)|at most|maximum|exceed", re.IGNOR
 SYSTEM_REFUSED = re.compile(
     r"\b(system|developer)\b.{0,80}(\bnot\b|n't\b|\bunsupported|\binvalid|\bonly\b|\bcannot\b|\bunknown)"
     r"|(\bnot\b|n't\b|\bunsupported|\binvalid|\bcannot\b|\bunknown).{0,80}\b(system|developer)\b"
-    r"|\broles? must alternate",
+    r"|\broles?\b",  # one that is unknown, unexpected, or doesn't alternate with the others
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -133,11 +133,13 @@ def test_history_of_another_form_is_refused(tiny_chat, history, way_out):
     ([{**SAID, "name": "Ana", "tool_calls": None}], None, [SAID]),
     ([{"role": "assistant", "content": "<think>Mmm</think>\n\nHola", "reasoning_content": "Mmm"}], None,
      [{"role": "assistant", "content": "Hola"}]),
-    ([{"role": "assistant", "content": "Mmm. ¿Sí?\n</think>\nHola"}], None, [{"role": "assistant", "content": "Hola"}]),
-    ([{"role": "assistant", "content": [{"type": "thinking", "thinking": []}, {"type": "output_text", "text": "Hola"}]}],
-     None, [{"role": "assistant", "content": "Hola"}]),
+    ([{"role": "assistant", "content": "Mmm. ¿Sí?\n</think>\nHola"}], None,
+     [{"role": "assistant", "content": "Hola"}]),
+    ([{"role": "assistant", "content": [{"type": "thinking", "thinking": []}, {**TEXT, "type": "output_text"}]}], None,
+     [{"role": "assistant", "content": "Hola"}]),
     ([{"role": "user", "content": "¿Qué es <think>?"}], None, [{"role": "user", "content": "¿Qué es <think>?"}]),
-    (({"role": "assistant", "content": "Es `<think>`. "},), None, [{"role": "assistant", "content": "Es `<think>`. "}]),
+    (({"role": "assistant", "content": "Es `<think>`. "},), None,
+     [{"role": "assistant", "content": "Es `<think>`. "}]),
 ])  # fmt: skip
 def test_history_is_taken_as_openai_writes_it(history, instruction, turns):
     assert split_history(history, None) == (instruction, turns)
@@ -212,7 +214,7 @@ def test_a_dtype_wins_over_auto_and_a_precision_over_both(tiny_chat):
     ("jw", "Answer in Javanese, in"), ("es-MX", "Responde en español de México, en una a tres"),
     ("es_mx", "Responde en español de México, en"), ("es-AR", "Responde en español (Argentina), en"),
     ("es-419", "Responde en español latinoamericano, en"), ("es-ES", "Responde en español de España, en"),
-    ("es-Latn-MX", "Responde en español de México, en"), ("es-ZZ", "Responde en español"), ("es-QQ", "Responde en español,"),
+    ("es-Latn-MX", "Responde en español de México, en"), ("es-QQ", "Responde en español,"),
     ("en-GB", "Answer in British English, in"), ("en-IE", "Answer in English (Ireland), in"),
     ("pt-BR", "Answer in Brazilian Portuguese, in"), ("fr-CA", "Answer in Canadian French, in"),
     ("jw-ID", "Answer in Javanese (Indonesia), in"),
