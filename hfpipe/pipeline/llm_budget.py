@@ -5,7 +5,7 @@ import re
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .llm_thoughts import CONTROL_TOKENS, Format, Reading, Thoughts, closing_of
+from .llm_thoughts import CONTROL_TOKENS, FORMATS, Format, Reading, Thoughts, closing_of
 
 THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")  # of a tokenizer's response template
 CLOSING_ROOM = 32  # tokens, for the text that ends a thought early
@@ -25,9 +25,10 @@ class TokenReader:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._tokenizer = tokenizer
-        own = _own_formats(getattr(tokenizer, "response_template", None))
+        template = getattr(tokenizer, "response_template", None)
+        own = _own_formats(template)
         self.thoughts = Thoughts(own)
-        signs = f"{tokenizer.chat_template} {' '.join(tokenizer.get_added_vocab())}"
+        signs = f"{tokenizer.chat_template} {' '.join(tokenizer.get_added_vocab())} {template}"
         self.may_think = bool(own) or self.thoughts.are_marked_in(signs) or "<|channel|>" in signs
         special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         marks = {
@@ -98,8 +99,9 @@ class ThinkingBudget:
         made = input_ids.shape[1] - self._start
         for row, began in enumerate(self._began):
             if began is None:
-                reading = self._reader.read(input_ids[row, self._start :].tolist(), self._opened, is_whole=False)
-                self._thinks[row] = reading.thinks
+                tokens = input_ids[row, self._start :].tolist()
+                reading = self._reader.read(tokens, self._opened, is_whole=False)
+                self._thinks[row] = reading.thinks if self._has_begun(reading.thinks, tokens) else None
                 if reading.thinks is None and (reading.has_thought or reading.answer.strip()):
                     self._began[row] = made if reading.has_thought else 0
             limit = self._max_answer + (CLOSING_ROOM if self._began[row] is None else 0)  # it may begin to think yet
@@ -108,9 +110,18 @@ class ThinkingBudget:
                 self.lengths[row] = made
         return torch.tensor([length is not None for length in self.lengths], device=input_ids.device)
 
+    def _has_begun(self, thought: tuple[Format, str] | None, tokens: list[int]) -> bool:
+        """Return whether a thought has begun in tokens, and isn't a header that may yet turn out to be the answer's."""
+        if thought is None or thought == self._opened or thought[0].prompt is None:
+            return True
+        return bool(re.search(thought[0].prompt, self._reader.decode(tokens)))
+
 
 def _own_formats(template: dict | None) -> list[tuple[Format, str | None]]:
-    """Return the formats of thoughts that a tokenizer's response template tells, each with its opening as text."""
+    """Return the formats of thoughts that a tokenizer's response template tells, each with its opening as text.
+
+    Those in `FORMATS` are left out: there it is known when an answer mentions them.
+    """
     found = []
     for field in THOUGHT_FIELDS:
         rules = (template or {}).get("fields", {}).get(field)
@@ -119,6 +130,16 @@ def _own_formats(template: dict | None) -> list[tuple[Format, str | None]]:
         literals = {
             name: [rules[name]] if isinstance(rules.get(name), str) else rules.get(name) for name in ("open", "close")
         }
+        if (
+            literals["open"]
+            and literals["close"]
+            and any(
+                all(re.fullmatch(form.opening, text) for text in literals["open"])
+                and all(re.fullmatch(form.closing, text) for text in literals["close"])
+                for form in FORMATS
+            )
+        ):
+            continue
         patterns = [
             "|".join(map(re.escape, literals[name])) if literals[name] else rules.get(f"{name}_pattern", r"\Z")
             for name in ("open", "close")

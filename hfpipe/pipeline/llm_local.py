@@ -223,7 +223,7 @@ class LLM:
         has_beams = options.get("num_beams", self.model.generation_config.num_beams or 1) > 1
         rows, length = inputs["input_ids"].shape
         lengths: list[int | None] = [None] * rows  # of what was generated for each, without the padding
-        if thinking and not has_beams and not options.keys() & STEPLESS:
+        if may_think and not has_beams and not options.keys() & STEPLESS:
             limits = max(0, thinking - CLOSING_ROOM), max_new_tokens
             budget = ThinkingBudget(self._reader, opened, length, rows, *limits)
             options["logits_processor"] = [*options.get("logits_processor", ()), budget.force]

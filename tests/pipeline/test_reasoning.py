@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from conftest import byte_tokenizer
+from conftest import byte_tokenizer, save_tiny_chat
 from own_parts import QUESTION, Whistle
 from tokenizers import AddedToken
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from hfpipe.pipeline.llm_budget import TokenReader
 from hfpipe.pipeline.llm_local import LLM
 
 pytestmark = pytest.mark.slow
@@ -15,7 +16,7 @@ TURNS = "{% for message in messages %}<{{ message.role }}>{{ message.content }}\
 ANSWER = "Es París. Sí, París."
 THOUGHT = "Mmm. Hoy no. Ya sé."
 LONG = "zxy" * 8
-CUTS = (4, 10)
+CUTS = (0, 4, 10)
 SYSTEM = "Usa <reasoning>."  # which the tokenizers of some models don't tell
 # The end of the prompt, the marks around a thought, and those of the marks that are special tokens.
 FORMATS = {
@@ -207,3 +208,20 @@ def test_a_tokenizer_tells_of_a_format_of_its_own(tmp_path):
     llm, pieces = LLM.from_pretrained(tmp_path / "again", precision="float32"), []
     assert ask(llm, on_text=pieces.append) == "".join(pieces) == ANSWER
     assert ask(llm, max_new_tokens=16) == "Es París."
+
+
+def test_a_tag_that_a_response_template_names_may_be_mentioned(tmp_path):
+    tokenizer = LLM.from_pretrained(save_tiny_chat(tmp_path)).tokenizer
+    field = {"open": "<think>", "close": "</think>", "content": "text"}
+    tokenizer.response_template = {"start_anchor": "<assistant>", "fields": {"reasoning_content": field}}
+    reader = TokenReader(tokenizer)
+    assert reader.may_think
+    for text, answer in (("La etiqueta <think> abre.", None), ("<think>Mmm</think>Sí.", "Sí.")):
+        assert reader.read(tokenizer(text, add_special_tokens=False)["input_ids"]).answer == (answer or text)
+
+
+def test_a_model_without_marks_has_no_room_for_thoughts(tiny_chat):
+    llm = LLM.from_pretrained(tiny_chat)
+    assert not llm._reader.may_think
+    assert llm._opened_thought(["¿Qué es <think>"], "Di.", [], "es") == (None, False)
+    assert llm._opened_thought(["¿Qué es <think>"], "Usa <reasoning>.", [], "es") == (None, True)
