@@ -111,7 +111,7 @@ class ThinkingBudget:
         return torch.tensor([length is not None for length in self.lengths], device=input_ids.device)
 
     def _has_begun(self, thought: tuple[Format, str] | None, tokens: list[int]) -> bool:
-        """Return whether a thought has begun in tokens, and isn't a header that may yet turn out to be the answer's."""
+        """Return whether a thought has begun in tokens, and not just a header that may become the answer's."""
         if thought is None or thought == self._opened or thought[0].prompt is None:
             return True
         return bool(re.search(thought[0].prompt, self._reader.decode(tokens)))

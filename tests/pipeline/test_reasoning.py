@@ -16,7 +16,7 @@ TURNS = "{% for message in messages %}<{{ message.role }}>{{ message.content }}\
 ANSWER = "Es París. Sí, París."
 THOUGHT = "Mmm. Hoy no. Ya sé."
 LONG = "zxy" * 8
-CUTS = (0, 4, 10)
+CUTS = (2, 10)
 SYSTEM = "Usa <reasoning>."  # which the tokenizers of some models don't tell
 # The end of the prompt, the marks around a thought, and those of the marks that are special tokens.
 FORMATS = {
