@@ -50,9 +50,7 @@ def save_reasoner(folder, prompt_end: str, opening: str, closing: str, special: 
     samples = []
     for question in ("¿Y?", "¿Ya?"):
         turns = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
-        prompt = tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, enable_thinking=not knows_switch
-        )
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=True)
         thought = THOUGHT if question == "¿Y?" else LONG
         whole = f"{opening}{thought}{closing}{ANSWER}<|eos|>"
         samples.append([(prompt, False), (whole, True)])
