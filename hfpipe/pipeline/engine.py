@@ -81,26 +81,27 @@ class Engine:
 
         Args:
             on_text: called with the words of a single answer as they are written, or with all of it by an LLM that
-                doesn't stream.
+                doesn't stream. The first call is what the clock marks as "llm_first_token": thoughts come before it.
         """
         refuse_forked_process()
         clock, options = clock or Clock(), request.llm_options()
-        languages = {transcript.language for transcript in heard}
+        languages = {self._language_for(self.llm, transcript.language, request) for transcript in heard}
         with clock.stage("llm"):
             if len(heard) > len(languages) == 1 and isinstance(self.llm, AnswersBatches) and self.llm.batches:
                 return self.llm([each.text for each in heard], language=languages.pop(), **options)
             if len(heard) > 1:
-                return [self.llm(each.text, language=each.language, **options) for each in heard]
+                spoken = [(each.text, self._language_for(self.llm, each.language, request)) for each in heard]
+                return [self.llm(text, language=language, **options) for text, language in spoken]
 
             def write(text: str) -> None:
                 clock.mark("llm_first_token", since="llm")
                 if on_text is not None:
                     on_text(text)
 
-            [question] = heard
+            [question], [language] = heard, languages
             if isinstance(self.llm, StreamsText) and self.llm.streams:
-                return [self.llm(question.text, language=question.language, on_text=write, **options)]
-            answer = self.llm(question.text, language=question.language, **options)
+                return [self.llm(question.text, language=language, on_text=write, **options)]
+            answer = self.llm(question.text, language=language, **options)
             write(answer)
             return [answer]
 
@@ -143,7 +144,7 @@ class Engine:
                 words = speakable(phrase, request.reading(language))
             if words:
                 silence = pause_after(previous, rate) if previous else SILENCE
-                options = {"language": self._voice_language(language, request), **voice, **request.tts_kwargs}
+                options = {"language": self._language_for(self.tts, language, request), **voice, **request.tts_kwargs}
                 with closing(self._sounds(words, options, in_chunks)) as sounds:
                     while True:
                         with clock.stage(stage):
@@ -188,7 +189,7 @@ class Engine:
         clones = isinstance(self.tts, ClonesVoices) and self.tts.clones
         is_saved = isinstance(self.tts, SavesVoices) and request.speaker in self.tts.saved_voices
         cloned = clones and (request.speaker_wav is not None or is_saved)
-        text = {"question": heard.text, "answer": answer, "language": heard.language}
+        text = {"question": heard.text, "answer": answer, "language": request.reading(heard.language)}
         speech = {"audio": audio, "sampling_rate": self.tts.sampling_rate, "cloned": cloned}
         return {**text, **speech, **({} if base is None else {"audio_base": base}), "timings": timings}
 
@@ -203,7 +204,7 @@ class Engine:
             return audio, self._speak_whole(phrases, language, request.in_own_voice(), clock, stage="tts_base")
         with clock.stage("tts"):
             texts = [words for phrase in phrases if (words := speakable(phrase, request.reading(language)))]
-            options = {"language": self._voice_language(language, request), **voice, **request.tts_kwargs}
+            options = {"language": self._language_for(self.tts, language, request), **voice, **request.tts_kwargs}
             pairs = [self.tts.compare(text, **options) for text in texts]
             sounds = list(zip(*pairs, strict=True)) or [(), ()]
             both = tuple(join_sounds(texts, each, self.tts.sampling_rate) for each in sounds)
@@ -216,8 +217,9 @@ class Engine:
         else:
             yield self.tts(text, **options)
 
-    def _voice_language(self, language: str, request: Request) -> str:
-        has_regions = isinstance(self.tts, SpeaksRegions) and self.tts.regions
+    def _language_for(self, part, language: str, request: Request) -> str:
+        """Return a language as a part takes it: with the region that is asked for, or without."""
+        has_regions = isinstance(part, SpeaksRegions) and part.regions
         return request.reading(language) if has_regions else language
 
     def _check_language(self, language: str | None) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 class LanguageModel(Protocol):
     """A part that thinks.
 
-    It is called with the question and the language (ISO 639-1) to answer in, and with those of the options
-    `system_prompt`, `history`, `max_new_tokens` and `generate_kwargs` that a call of the pipeline gives.
+    It is called with the question and the language to answer in (ISO 639-1; with its region if it is one of
+    `SpeaksRegions`), and with those of the options `system_prompt`, `history`, `max_new_tokens` and `generate_kwargs`
+    that a call of the pipeline gives. `history` comes as the caller wrote it.
     """
 
     def __call__(self, question: str, *, language: str, **options: Any) -> str:
@@ -85,7 +86,7 @@ class SpeaksLanguages(Protocol):
 
 @runtime_checkable
 class SpeaksRegions(Protocol):
-    """A `SpeechModel` that, while `regions` is True, takes languages with their region, such as "es-MX"."""
+    """A part that, while `regions` is True, takes languages with their region, such as "es-MX"."""
 
     regions: bool
 

@@ -15,7 +15,7 @@ class Request:
 
     Attributes:
         language: ISO 639-1 code of question and answer; None detects it.
-        locale: the language with its region ("es-MX"), by which the answer is read aloud; None has no region.
+        locale: the language with its region ("es-MX"), for the answer and how it is read aloud; None has no region.
         speaker_wav: recordings of the voice to answer in, decoded and checked.
         speaker: instead of these, the name of a voice.
         compare: also speak in the part's own voice.
@@ -66,7 +66,7 @@ class Request:
         return request
 
     def reading(self, language: str) -> str:
-        """Return the tag by which text of a language (ISO 639-1) is read aloud: with the region that is asked for."""
+        """Return the tag of a language (ISO 639-1) in the answer: with the region that is asked for."""
         return self.locale if self.locale and self.locale.startswith(f"{language}-") else language
 
     @property

@@ -149,8 +149,8 @@ class Stream:
         self._work.stop()
         self._work.join()
         if self.result is None and self._work.error is None and self._work.heard is not None:
-            heard = self._work.heard
-            self._end({"question": heard.text, "answer": self.said(played), "language": heard.language})
+            heard, language = self._work.heard, self._work.request.reading(self._work.heard.language)
+            self._end({"question": heard.text, "answer": self.said(played), "language": language})
 
     def said(self, played: float | None = None) -> str:
         """Return the words of the answer that were said in so many seconds of its sound, or in all handed out."""
@@ -257,7 +257,7 @@ class _Work:
                     with self.clock.pause("llm"):
                         self.has_sounded.wait()
 
-        self.engine.think([heard], self.request, self.clock, pass_on)
+        [self.answer] = self.engine.think([heard], self.request, self.clock, pass_on)
         for phrase in phrases.finish():
             self.phrases.put((phrase, heard.language))
         self.phrases.finish()

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,27 +19,48 @@ from .engine_cancel import add_cancel_hooks
 from .errors import is_out_of_memory
 from .hub_access import WITHOUT_HUB, check_reachable
 from .hub_weights import refuse_missing, save_model
-from .llm_answer import Writer, check_history, default_system_prompt, tidy
+from .llm_answer import (
+    MAX_NEW_TOKENS,
+    MAX_THINKING_TOKENS,
+    Writer,
+    default_system_prompt,
+    fold_instruction,
+    split_history,
+    tidy,
+)
+from .llm_budget import CLOSING_ROOM, ThinkingBudget, TokenReader
 from .llm_prompts import PromptCache, Sequence, common_prefix
+from .llm_thoughts import Format, Reading
+from .text_locale import base_language
 from .text_sentences import cut_at_sentence
 
-MAX_NEW_TOKENS = 128  # about three spoken sentences
 FORGOTTEN_TURNS = 8  # left out together, questions and answers, where a history is too long
 QUESTION_AND_ANSWER = {"es": ("Pregunta", "Respuesta")}
 PROBES = "a", "¿Y"  # questions that begin unlike: what their prompts share is the instruction
 CACHEABLE = {  # the options of `generate` with which kept keys and values serve
     *("max_new_tokens", "min_new_tokens", "pad_token_id", "eos_token_id", "suppress_tokens", "repetition_penalty"),
-    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "streamer", "stopping_criteria"),
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("streamer", "stopping_criteria", "logits_processor"),
 }
+STEPLESS = {
+    "assistant_model",
+    "prompt_lookup_num_tokens",
+    "custom_generate",
+}  # options that make several tokens at once
+THINKING_OFF = {"enable_thinking": False, "thinking": False}  # by template; one that knows neither ignores them
 PLACING = {"quantization_config", "device_map"}  # of the arguments for the model, those that leave it where it is put
 
 
 class LLM:
     """Answer questions, shortly, with a transformers model.
 
+    What a reasoning model thinks before it answers is left out. A model whose template can switch thinking off
+    (Qwen3, GLM, Gemma 4, DeepSeek V3, Kimi K2.5 …) doesn't think: whoever asks aloud waits for every token of it.
+
     Attributes:
         streams: True: a call takes `on_text=`.
         batches: True: a call takes a list of questions.
+        regions: True: a call takes a language with its region, such as "es-MX".
 
     Args:
         model: a causal model with a chat template in its tokenizer, or an encoder-decoder (FLAN-T5).
@@ -46,7 +68,7 @@ class LLM:
         stored_dtype: that in which `save_pretrained` writes the weights; None is the model's.
     """
 
-    streams = batches = True
+    streams = batches = regions = True
 
     def __init__(self, model, tokenizer, stored_dtype=None):
         if not model.config.is_encoder_decoder and tokenizer.chat_template is None:
@@ -59,6 +81,7 @@ class LLM:
         self.tokenizer = tokenizer
         self.stored_dtype = stored_dtype or model.dtype
         self._prompts = PromptCache(model)
+        self._reader = TokenReader(tokenizer)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right" if model.config.is_encoder_decoder else "left"
@@ -153,54 +176,89 @@ class LLM:
         history=None,
         max_new_tokens=MAX_NEW_TOKENS,
         on_text=None,
+        max_thinking_tokens=MAX_THINKING_TOKENS,
         **generate_kwargs,
     ):
         """Answer a question, or each of a list of them in one batch.
 
         Args:
             question: text, or a list of texts; a list gives a list of answers, in order.
-            language: ISO 639-1 code of the language to answer in.
+            language: of the answer: ISO 639-1 code, or BCP 47 tag with a region ("es-MX" asks for Mexican Spanish).
             system_prompt: replaces the default instruction (1 to 3 sentences, direct and kind, in `language`).
-            history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`. Where it is
-                too long for the model, whole turns are left out from the oldest on, the instruction never.
+            history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`. A system or
+                developer turn before them is the `system_prompt`, and content may be a list of parts of type "text".
+                Where it is too long for the model, whole turns are left out from the oldest on, the instruction never.
             max_new_tokens: the longest answer, in tokens; a longer one is cut at its last sentence end.
             on_text: is called with the answer to one question as it is written, some words at a time; joined as they
                 are they are the answer. What the limit may yet cut off is held back.
+            max_thinking_tokens: how long a reasoning model may think before it answers, in tokens. At the limit its
+                thought is ended as its format ends one, and it goes on to answer. It is lowered where the model's
+                context has no room for it. With beams, thoughts and answer share both limits.
             **generate_kwargs: passed to `generate`; greedy decoding unless `do_sample=True`.
 
         Raises:
             ValueError: the history isn't in that form, or the question alone doesn't fit the model.
-            RuntimeError: the model answered nothing.
+            RuntimeError: the model answered nothing, or only thought.
         """
         refuse_forked_process()
         questions = [question] if isinstance(question, str) else list(question)
+        system_prompt, history = split_history(history or [], system_prompt)
         system_prompt = default_system_prompt(language) if system_prompt is None else system_prompt
-        history = check_history(history or [])
+        opened, may_think = self._opened_thought(questions[:1], system_prompt, history, language)
+        thinking = max_thinking_tokens + CLOSING_ROOM if may_think else 0
         inputs = self._read(questions, system_prompt, history, language)
         # So many turns at once, so that the next prompts begin alike, and what was computed of them serves again.
-        while history and not self._fits(inputs, max_new_tokens):
+        while history and self._space(inputs) < max_new_tokens + thinking:
             history = history[FORGOTTEN_TURNS:]
             inputs = self._read(questions, system_prompt, history, language)
-        if not self._fits(inputs, max_new_tokens):
+        space = self._space(inputs)
+        if space < max_new_tokens:
             raise ValueError(
                 f"the question takes {inputs['input_ids'].shape[1]} tokens and the answer up to {max_new_tokens}; the "
                 f"model takes {self.model.config.max_position_embeddings} in all. Shorten the question, or lower "
                 "max_new_tokens."
             )
-        options = {"max_new_tokens": max_new_tokens, "do_sample": False, **generate_kwargs}
+        thinking = int(min(thinking, space - max_new_tokens))
+        options = {"max_new_tokens": max_new_tokens + thinking, "do_sample": False, **generate_kwargs}
+        has_beams = options.get("num_beams", self.model.generation_config.num_beams or 1) > 1
+        rows, length = inputs["input_ids"].shape
+        lengths: list[int | None] = [None] * rows  # of what was generated for each, without the padding
+        if may_think and not has_beams and not options.keys() & STEPLESS:
+            limits = max(0, thinking - CLOSING_ROOM), max_new_tokens
+            budget = ThinkingBudget(self._reader, opened, length, rows, *limits)
+            options["logits_processor"] = [*options.get("logits_processor", ()), budget.force]
+            options["stopping_criteria"] = [*options.get("stopping_criteria", ()), budget.is_spent]
+            lengths = budget.lengths
         # Also where nobody reads along: what was written decides in rare cases, and both ways give the same answer.
         writer = Writer(language, on_text) if isinstance(question, str) else None
-        if writer and options.get("num_beams", self.model.generation_config.num_beams or 1) == 1:
-            options["streamer"] = _Tokens(writer, self._decode)
+        if writer and not has_beams:
+            options["streamer"] = _Tokens(writer, lambda tokens: self._reader.read(tokens, opened, is_whole=False))
         with torch.inference_mode():
             if self._can_use_cache(inputs, options):
                 output = self._generate_from_cache(inputs, options, questions[0], system_prompt, history, language)
             else:
                 output = self.model.generate(**inputs, pad_token_id=self.tokenizer.pad_token_id, **options)
         if not self.model.config.is_encoder_decoder:
-            output = output[:, inputs["input_ids"].shape[1] :]
-        answers = [self._finish(tokens, text, language) for tokens, text in zip(output, questions, strict=True)]
+            output = output[:, length:]
+        answers = [
+            self._finish(tokens[:made], text, language, opened)
+            for tokens, made, text in zip(output, lengths, questions, strict=True)
+        ]
         return writer.finish(answers[0]) if writer else answers
+
+    def _opened_thought(self, questions: list[str], system_prompt: str, history: list, language: str) -> tuple:
+        """Return the thought that the prompt opens, as `Thoughts.opened_by` does, and whether the model may think.
+
+        A prompt whose end holds a whole thought, as of a template with thinking switched off, has it answer at once.
+        """
+        thoughts = self._reader.thoughts
+        may_think = self._reader.may_think or thoughts.are_marked_in(system_prompt)
+        if not may_think or self.model.config.is_encoder_decoder or not questions:
+            return None, False
+        prompt, question = self._prompt(questions[0], system_prompt, history, language), questions[0].strip()
+        end = prompt.rpartition(question)[2] if question else prompt
+        opened = thoughts.opened_by(end)
+        return opened, opened is not None or not thoughts.end_in(end)
 
     def _can_use_cache(self, inputs, options: dict) -> bool:
         beams = self.model.generation_config.num_beams or 1
@@ -252,16 +310,17 @@ class LLM:
         tokens = self.tokenizer(prompts, add_special_tokens=self.model.config.is_encoder_decoder)
         return self.tokenizer.pad(tokens, return_tensors="pt").to(self.model.device)
 
-    def _fits(self, inputs, max_new_tokens: int) -> bool:
+    def _space(self, inputs) -> float:
+        """Return how many tokens fit behind a prompt."""
         limit = getattr(self.model.config, "max_position_embeddings", None)
-        return limit is None or inputs["input_ids"].shape[1] + max_new_tokens <= limit
+        return math.inf if limit is None else limit - inputs["input_ids"].shape[1]
 
     def _prompt(
         self, question: str, system_prompt: str, history: list, language: str, begin_answer: bool = True
     ) -> str:
         """Return the text of a prompt, by default with the marks that begin an answer."""
         if self.model.config.is_encoder_decoder:
-            ask, answer = QUESTION_AND_ANSWER.get(language, ("Question", "Answer"))
+            ask, answer = QUESTION_AND_ANSWER.get(base_language(language), ("Question", "Answer"))
             labels = {"user": ask, "assistant": answer}
             turns = [f"{labels[turn['role']]}: {turn['content']}" for turn in history]
             return "\n".join([system_prompt, *turns, f"{ask}: {question}"])
@@ -273,17 +332,25 @@ class LLM:
         if system_prompt.strip() in prompt:
             return prompt
         # The template knows no system turn (Gemma 2, Mistral): the instruction opens the user's first one.
-        first = {"role": "user", "content": f"{system_prompt}\n\n{messages[0]['content']}"}
-        return self._render([first, *messages[1:]], begin_answer)
+        return self._render(fold_instruction(system_prompt, messages), begin_answer)
 
     def _render(self, messages: list[dict], begin_answer: bool) -> str:
         return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=begin_answer, enable_thinking=False
+            messages, tokenize=False, add_generation_prompt=begin_answer, **THINKING_OFF
         )
 
-    def _finish(self, tokens: torch.Tensor, question: str, language: str) -> str:
-        """Decode one row of new tokens; cut at a sentence end where the model ran into the limit."""
-        text = self._decode(tokens)
+    def _finish(
+        self, tokens: torch.Tensor, question: str, language: str, opened: tuple[Format, str] | None = None
+    ) -> str:
+        """Return the answer in one row of new tokens; cut at a sentence end where the model ran into the limit."""
+        reading = self._reader.read(tokens.tolist(), opened)
+        text = tidy(reading.answer)
+        if not text and reading.has_thought:
+            raise RuntimeError(
+                f"the LLM only thought about {question!r}, and answered nothing in {len(tokens)} tokens. Raise "
+                "max_thinking_tokens (through the pipeline, generate_kwargs={'max_thinking_tokens': ...}) or "
+                "max_new_tokens, or try another llm= or system_prompt."
+            )
         if not text:
             raise RuntimeError(
                 f"the LLM answered nothing to {question!r}. Try another llm=, system_prompt or max_new_tokens."
@@ -293,16 +360,12 @@ class LLM:
         finished = bool(set(tokens.tolist()) & ends)
         return text if finished else cut_at_sentence(text, language)
 
-    def _decode(self, tokens) -> str:
-        """Return the text of new tokens, without thoughts."""
-        return tidy(self.tokenizer.decode(tokens, skip_special_tokens=True))
-
 
 class _Tokens(BaseStreamer):
     """A streamer that writes the text of tokens as they are sampled."""
 
-    def __init__(self, writer: Writer, decode: Callable[[list[int]], str]):
-        self._writer, self._decode = writer, decode
+    def __init__(self, writer: Writer, read: Callable[[list[int]], Reading]):
+        self._writer, self._read = writer, read
         self._tokens: list[int] | None = None  # before the prompt, which comes first
 
     def put(self, value: torch.Tensor) -> None:
@@ -310,7 +373,7 @@ class _Tokens(BaseStreamer):
             self._tokens = []
         else:
             self._tokens += value.flatten().tolist()
-            self._writer.write(self._decode(self._tokens))
+            self._writer.write(self._read(self._tokens))
 
     def end(self) -> None:
         """Do nothing: the writer is told what the answer is."""

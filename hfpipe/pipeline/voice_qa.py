@@ -147,27 +147,30 @@ class VoiceQAPipeline(Pipeline):
             speaker: instead of `speaker_wav`, the name of a voice that the part has, or that `pipe.tts.save_voice`
                 keeps.
             language: code ("es") or English name of the question's and the answer's language; None detects it. With a
-                region ("es-MX"), numbers, dates and "$" are read aloud as there, and Kokoro has its accent.
+                region ("es-MX"), the LLM answers in that variety, numbers, dates and "$" are read aloud as there, and
+                Kokoro has its accent.
             compare: also speak the answer in the part's own voice, as "audio_base".
             system_prompt: replaces the default instruction to the LLM (1 to 3 sentences, direct and kind).
-            history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`. Of one
-                that is too long for the LLM the oldest turns are left out.
-            max_new_tokens: the longest answer, in tokens; 128 by default.
-            generate_kwargs: further options of the LLM's generation.
+            history: earlier turns, oldest first: `[{"role": "user" | "assistant", "content": text}, ...]`. The content
+                may be a list of text parts, and a system or developer turn may come first, which is the
+                `system_prompt`. Of one that is too long for the LLM the oldest turns are left out.
+            max_new_tokens: the longest answer, in tokens; 128 by default. Thoughts don't count.
+            generate_kwargs: further options of the LLM's generation, and `max_thinking_tokens`.
             tts_kwargs: further options of the voice part, such as `{"speed": 1.1}`.
             batch_size, num_workers: as for any transformers pipeline.
 
         Returns:
             A dict, a list of them for a list, or an iterator for a generator or a dataset, in order:
 
-            - "question", "answer", "language": what was heard, what is said, in which language;
+            - "question", "answer", "language": what was heard, what is said, in which language, with its region if
+              one was given;
             - "audio", "sampling_rate": float32 waveform (samples,) in [-1, 1], and its rate in Hz;
             - "cloned": whether "audio" speaks with the voice of `speaker_wav`, or of a saved voice;
             - "audio_base": with `compare=True`, the same answer in the part's own voice;
-            - "timings": seconds of each stage ("asr", "llm", "tts", "tts_base"), of the LLM until its first words
-              ("llm_first_token"), until there was sound to play ("first_audio"), and of it all ("total"); in a batch,
-              each question's share of the batch's seconds. "overlap" is the share of the time in which two stages
-              ran: 0, but for streams.
+            - "timings": seconds of each stage ("asr", "llm", "tts", "tts_base"), of the LLM until the first words of
+              its answer, after any thoughts ("llm_first_token"), until there was sound to play ("first_audio"), and of
+              it all ("total"); in a batch, each question's share of the batch's seconds. "overlap" is the share of the
+              time in which two stages ran: 0, but for streams.
 
         Raises:
             ValueError, FileNotFoundError: unreadable audio, no speech in it, an unfit `speaker_wav`, a language that

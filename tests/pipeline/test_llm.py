@@ -17,7 +17,7 @@ from transformers import (
 
 from hfpipe.pipeline.cpu_int8 import Int8Linear
 from hfpipe.pipeline.cpu_precision import available_on_cpu
-from hfpipe.pipeline.llm_answer import default_system_prompt
+from hfpipe.pipeline.llm_answer import default_system_prompt, split_history
 from hfpipe.pipeline.llm_local import LLM
 from hfpipe.pipeline.llm_prompts import PromptCache
 
@@ -72,6 +72,8 @@ def test_instruction_opens_the_first_turn_where_there_is_no_system_turn(tmp_path
     llm = LLM.from_pretrained(save_tiny_chat(tmp_path, template))
     prompt = llm._prompt("¿Qué tal?", "Sé breve.", [], "es")
     assert prompt.startswith("<user>Sé breve.\n\n¿Qué tal?")
+    prompt = llm._prompt("¿Y?", "Sé breve.", [{"role": "assistant", "content": "Hola"}], "es")
+    assert prompt.startswith("<assistant>Hola\n<user>Sé breve.\n\n¿Y?")
 
 
 def test_generation_options_reach_the_model(llm):
@@ -101,10 +103,55 @@ def test_an_empty_answer_is_an_error(tiny_chat):
         llm._finish(torch.tensor([llm.tokenizer.eos_token_id]), "¿Qué?", "es")
 
 
-@pytest.mark.parametrize("history", ["hola", [{"role": "system", "content": "x"}], [{"role": "user"}], [3]])
-def test_history_of_another_form_is_refused(tiny_chat, history):
-    with pytest.raises(ValueError, match="'role': 'user' or 'assistant'"):
+TEXT = {"type": "text", "text": "Hola"}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]}
+SAID = {"role": "user", "content": "Hola"}
+
+
+@pytest.mark.parametrize("history, way_out", [
+    ("hola", ""), ([3], ""), ([{"role": "user"}], ""), ([{"role": "user", "content": None}], ""),
+    ([{"role": "narrator", "content": "x"}], ""),
+    ([{"role": "user", "content": [TEXT, IMAGE]}], "parts that aren't text"),
+    ([{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}], "parts that aren't text"),
+    ([SAID, CALL], "calls no tools"), ([{"role": "tool", "tool_call_id": "1", "content": "21"}], "calls no tools"),
+    ([SAID, {"role": "system", "content": "x"}], "give it as system_prompt="),
+    ([SAID, {"role": "developer", "content": "x"}], "Move it to the beginning"),
+])  # fmt: skip
+def test_history_of_another_form_is_refused(tiny_chat, history, way_out):
+    with pytest.raises(ValueError, match=f"history has the turn .*'role': 'user' or 'assistant'.*{way_out}"):
         LLM.from_pretrained(tiny_chat)("¿Qué?", history=history)
+
+
+@pytest.mark.parametrize("history, instruction, turns", [
+    ([{"role": "user", "content": [TEXT]}], None, [SAID]),
+    ([{"role": "user", "content": [TEXT, {"type": "input_text", "text": "tú"}]}], None,
+     [{"role": "user", "content": "Hola\ntú"}]),
+    ([{"role": "system", "content": "Di."}, SAID], "Di.", [SAID]),
+    ([{"role": "developer", "content": [{"type": "text", "text": "Di."}]}], "Di.", []),
+    ([{"role": "system", "content": "Di."}, {"role": "developer", "content": "Ya."}], "Di.\n\nYa.", []),
+    ([{**SAID, "name": "Ana", "tool_calls": None}], None, [SAID]),
+    ([{"role": "assistant", "content": "<think>Mmm</think>\n\nHola", "reasoning_content": "Mmm"}], None,
+     [{"role": "assistant", "content": "Hola"}]),
+    ([{"role": "assistant", "content": "Mmm. ¿Sí?\n</think>\nHola"}], None,
+     [{"role": "assistant", "content": "Hola"}]),
+    ([{"role": "assistant", "content": [{"type": "thinking", "thinking": []}, {**TEXT, "type": "output_text"}]}], None,
+     [{"role": "assistant", "content": "Hola"}]),
+    ([{"role": "user", "content": "¿Qué es <think>?"}], None, [{"role": "user", "content": "¿Qué es <think>?"}]),
+    (({"role": "assistant", "content": "Es `<think>`. "},), None,
+     [{"role": "assistant", "content": "Es `<think>`. "}]),
+])  # fmt: skip
+def test_history_is_taken_as_openai_writes_it(history, instruction, turns):
+    assert split_history(history, None) == (instruction, turns)
+
+
+def test_an_instruction_in_the_history_is_the_system_prompt(tiny_chat):
+    llm, history = LLM.from_pretrained(tiny_chat), [{"role": "system", "content": "Di."}, SAID]
+    assert llm("¿Y?", history=history, max_new_tokens=6) == llm(
+        "¿Y?", history=[SAID], system_prompt="Di.", max_new_tokens=6
+    )
+    with pytest.raises(ValueError, match="has the instruction 'Di.', and system_prompt is 'Ya.'; valid is one"):
+        llm("¿Y?", history=history, system_prompt="Ya.")
 
 
 def test_a_prompt_over_the_context_is_refused(tiny_chat):
@@ -160,10 +207,20 @@ def test_a_dtype_wins_over_auto_and_a_precision_over_both(tiny_chat):
         LLM.from_pretrained(tiny_chat, precision="int3")
 
 
-def test_default_instruction_names_the_language():
-    assert "español" in default_system_prompt("es")
-    assert "English" in default_system_prompt("en")
-    assert "French" in default_system_prompt("fr")
+@pytest.mark.parametrize("language, words", [
+    ("es", "Responde en español, en una a tres oraciones, de forma directa y amable. Se leerá en voz alta."),
+    ("en", "Answer in English, in one to three sentences, directly and kindly. It will be read aloud."),
+    ("fr", "Answer in French, in one to three sentences, directly and kindly. It will be read aloud."),
+    ("jw", "Answer in Javanese, in"), ("es-MX", "Responde en español de México, en una a tres"),
+    ("es_mx", "Responde en español de México, en"), ("es-AR", "Responde en español (Argentina), en"),
+    ("es-419", "Responde en español latinoamericano, en"), ("es-ES", "Responde en español de España, en"),
+    ("es-Latn-MX", "Responde en español de México, en"), ("es-QQ", "Responde en español,"),
+    ("en-GB", "Answer in British English, in"), ("en-IE", "Answer in English (Ireland), in"),
+    ("pt-BR", "Answer in Brazilian Portuguese, in"), ("fr-CA", "Answer in Canadian French, in"),
+    ("jw-ID", "Answer in Javanese (Indonesia), in"),
+])  # fmt: skip
+def test_the_default_instruction_names_the_language_and_its_variety(language, words):
+    assert default_system_prompt(language).startswith(words)
 
 
 CONVERSATION = [
