@@ -11,9 +11,13 @@ from statistics import median
 from typing import NamedTuple
 
 import psutil
-import torch
 from rich.console import Console
 from rich.table import Table
+
+import hfpipe  # noqa: F401  before torch, so that its idle threads sleep instead of spinning
+
+# isort: split
+import torch
 
 __all__ = ["Row", "interleaved", "median", "machine", "report"]
 

@@ -12,15 +12,11 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
+import torch
 from asr import LENGTHS, PAUSE, Clip, Hear, faster_whisper_ears, our_ear, plain, read_clips, stock_ear
 from measure import machine
 from rich.console import Console
 from rich.progress import track
-
-import hfpipe  # noqa: F401  before torch, so that its idle threads sleep instead of spinning
-
-# isort: split
-import torch
 from transformers.utils import logging
 
 from hfpipe.pipeline.audio import SAMPLING_RATE
