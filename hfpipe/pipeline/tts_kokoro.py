@@ -152,12 +152,16 @@ class Kokoro:
             self.saved_voices = self.saved_voices | {name: voice}
         return voice
 
-    def resolve_voice(self, speaker_wav=None, speaker: str | dict[str, float] | None = None) -> np.ndarray:
+    def resolve_voice(self, speaker_wav=None, speaker: str | dict[str, float] | None = None) -> np.ndarray | None:
         """Return the style table, float32 (510, 1, 256), of the blend nearest to recordings, or of a speaker.
 
         Args:
             speaker_wav: recordings, as `load_reference` takes them.
-            speaker: a name in `speakers`, or a blend {name: weight} of `voices`; None is the configured default.
+            speaker: a name in `speakers`, or a blend {name: weight} of `voices`.
+
+        Returns:
+            The style table, or None if neither was given: then the language of each text decides, see
+            `default_speaker`.
 
         Raises:
             ValueError: both were given, no such voice, or what `load_reference` raises.
@@ -171,7 +175,15 @@ class Kokoro:
                 stacklevel=2,
             )
             speaker = self.find_voice(speaker_wav)
-        return self._style(speaker)
+        return None if speaker is None else self._style(speaker)
+
+    def default_speaker(self, language: str) -> str:
+        """Return the name of the voice that speaks a language where none is asked for.
+
+        Args:
+            language: ISO 639-1, with a region or not. A language without a voice of its own has the model's one.
+        """
+        return self.config.get("default_voices", {}).get(base_language(language), self.config["voice"])
 
     def to(self, device) -> "Kokoro":
         """Return itself, unmoved: the int8 operators run on the CPU, faster than speech."""
@@ -183,7 +195,7 @@ class Kokoro:
         Args:
             text: what to say; past 510 symbols of speech it is said in pieces, cut at sentences, clauses or words.
             language: ISO 639-1, one of `languages`, with a region or not: "es", "es-MX".
-            speaker_wav, speaker: the voice, see `resolve_voice`.
+            speaker_wav, speaker: the voice, see `resolve_voice`; without either, the `default_speaker`.
             speed: 1.0 is the voice's own, 2.0 twice as fast.
             voice: instead of `speaker_wav` and `speaker`, what `resolve_voice` returned.
 
@@ -198,6 +210,8 @@ class Kokoro:
             raise ValueError(f"speed is {speed!r}; valid is {SPEEDS[0]} to {SPEEDS[1]}, and 1.0 is natural.")
         pieces = split_phonemes(self.phonemize(text, language))
         style = self.resolve_voice(speaker_wav, speaker) if voice is None else voice
+        if style is None:
+            style = self._style(self.default_speaker(language))
         pause = np.zeros(round(PAUSE * self.sampling_rate), np.float32)
         spoken = [wave for piece in pieces for wave in (self._speak(piece, style, speed), pause)]
         return np.concatenate(spoken[:-1])
@@ -279,11 +293,10 @@ class Kokoro:
         best = weights[trials][int(np.argmax(np.stack(heard[trials]) @ target))]
         return {name: round(float(weight), 4) for name, weight in zip(names, best, strict=True) if weight >= 5e-5}
 
-    def _style(self, speaker: str | dict[str, float] | None) -> np.ndarray:
+    def _style(self, speaker: str | dict[str, float]) -> np.ndarray:
         """Return a speaker's style table, or the weighted mean of several, float32 (510, 1, 256)."""
         if isinstance(speaker, str) and speaker in self.saved_voices:
             return self.saved_voices[speaker].tensors["style"].numpy()
-        speaker = self.config["voice"] if speaker is None else speaker
         weights = {speaker: 1.0} if isinstance(speaker, str) else speaker
         self._check_blend(weights)
         total = sum(weights.values())
