@@ -213,8 +213,10 @@ def build_kokoro(folder: Path, voices: dict[str, np.ndarray], voices_from: str) 
         voices: style tables by name.
         voices_from: the package that they are from, for the model card and the config.
     """
+    from .kokoro_onnx import multiply_convolutions  # imports onnx, which a repo that is built already doesn't need
+
     folder.mkdir()
-    (folder / MODEL).write_bytes(b"".join(map(read_source, KOKORO)))
+    (folder / MODEL).write_bytes(multiply_convolutions(b"".join(map(read_source, KOKORO))))
     has_defaults = voices.keys() >= set(DEFAULT_VOICES.values())
     config = {
         "model_type": "kokoro",

@@ -37,7 +37,7 @@ SENTENCES = (  # spoken to hear what a voice is like
     "El viejo Wamba pidió zumo de kiwi y una jarra de agua fresca.",
     "Mañana por la tarde llegará el barco con noticias de Guinea.",
 )
-TRIAL = "Llegará mañana por la tarde."  # short: a search speaks it three times
+MAX_BLENDED = 4  # voices: of more, a blend sounds less like the speaker and more like the average voice
 
 
 class Kokoro:
@@ -236,10 +236,9 @@ class Kokoro:
     def find_voice(self, speaker_wav) -> dict[str, float]:
         """Find the blend of voices whose resemblyzer embedding is nearest to that of a recording.
 
-        The weights solve a non-negative least-squares fit of the recording's embedding by the voices'. As the
-        embedding of a blend is not the blend of embeddings, that fit, the point midway to the nearest voice, and a
-        second fit that knows how these two sound, are spoken, and the nearest of the three by cosine wins. It is kept,
-        in memory and in `cache_folder()/"voices"`, under the content of the recording and of the voices.
+        The weights solve a non-negative least-squares fit of the recording's embedding by the voices', and then one by
+        the four voices that weigh most in it. The weights are kept, in memory and in `cache_folder()/"voices"`, under
+        the content of the recording and of the voices.
 
         Args:
             speaker_wav: recordings of one speaker, as `load_reference` takes them.
@@ -272,26 +271,11 @@ class Kokoro:
             from scipy.optimize import nnls
         except ImportError as error:
             raise ImportError(_needs("scipy")) from error
-        names = list(self.voices)
-        weights = list(np.eye(len(names)))
-        heard = [self.embeddings[name] for name in names]
-
-        def fit() -> np.ndarray:
-            shares = nnls(np.stack(heard).T, target)[0]
-            return shares @ np.stack(weights) / shares.sum()
-
-        def hear(candidate: np.ndarray) -> None:
-            wave = self(TRIAL, speaker=dict(zip(names, candidate.tolist(), strict=True)))
-            weights.append(candidate)
-            heard.append(embed_speaker([(wave, self.sampling_rate)]))
-
-        nearest, first = weights[int(np.argmax(np.stack(heard) @ target))], fit()
-        hear(first)
-        hear((nearest + first) / 2)
-        hear(fit())
-        trials = slice(len(names), None)  # the voices were embedded from longer speech, and would win unfairly
-        best = weights[trials][int(np.argmax(np.stack(heard[trials]) @ target))]
-        return {name: round(float(weight), 4) for name, weight in zip(names, best, strict=True) if weight >= 5e-5}
+        weights = dict(zip(self.embeddings, nnls(np.stack([*self.embeddings.values()]).T, target)[0], strict=True))
+        names = sorted(weights, key=weights.__getitem__, reverse=True)[:MAX_BLENDED]
+        shares = nnls(np.stack([self.embeddings[name] for name in names]).T, target)[0]
+        shares = shares / shares.sum()
+        return {name: round(float(share), 4) for name, share in zip(names, shares, strict=True) if share >= 5e-5}
 
     def _style(self, speaker: str | dict[str, float]) -> np.ndarray:
         """Return a speaker's style table, or the weighted mean of several, float32 (510, 1, 256)."""
@@ -361,5 +345,7 @@ def _open_session(file: Path):
     options.add_session_config_entry(
         "session.intra_op.allow_spinning", "0"
     )  # waiting threads leave the cores to others
+    # Without VNNI, products of uint8 and int8 overflow: onnxruntime then turns the weights into uint8
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors; it warns of its own optimisations
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
