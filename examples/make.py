@@ -11,7 +11,7 @@ from hfpipe.pipeline.tts_kokoro import Kokoro
 
 HERE = Path(__file__).parent
 QUESTION = "¿Cuál es la capital de Francia?"
-BLEND = {"ef_dora": 0.5, "if_sara": 0.3, "pm_alex": 0.2}  # a blend that is nobody's voice
+BLEND = {"em_alex": 0.5, "im_nicola": 0.3, "am_puck": 0.2}  # a man who is nobody; the default voice is a woman
 TEXT = (
     "Buenos días. Esta voz no es de nadie: la ha creado un programa para enseñar cómo se imita una voz. "
     "Por la tarde paseo por el parque y leo un libro junto al río. Después vuelvo a casa y preparo la cena."
