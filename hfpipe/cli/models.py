@@ -65,7 +65,7 @@ def _resolve(model: str | None) -> str | None:
         progress.print(f"The Hub doesn't answer and the default models aren't cached: using --model {OFFLINE}.")
         model = OFFLINE
     if model == OFFLINE:
-        with progress.status("Building the offline models, once: two or three minutes …"):
+        with progress.status("Building the offline models, once: a minute or two …"):
             return offline_repo(progress=lambda message: progress.print(escape(message)))
     return model
 

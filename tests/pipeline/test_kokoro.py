@@ -232,3 +232,12 @@ def test_a_saved_voice_is_the_nearest_blend_and_travels(kokoro, tmp_path):
 ])  # fmt: skip
 def test_a_region_has_its_accent(kokoro, language, text, symbols):
     assert kokoro.phonemize(text, language) == symbols
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("voice", ["jm_kumo", "jf_alpha"])
+def test_the_embeddings_are_those_of_the_voices(kokoro, voice):
+    """They come with hfpipe, for the pinned style tables; here one is computed again."""
+    again = Kokoro(kokoro.folder, kokoro.config | {"voice": voice}, {voice: kokoro.voices[voice]}, {})
+    again.embed_voices()
+    assert again.embeddings[voice] @ kokoro.embeddings[voice] > 0.98
