@@ -59,8 +59,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}Respuesta:{% endif %}"
 )
 LANGUAGES = {"es": "es", "en": "en-us", "fr": "fr-fr", "it": "it", "pt": "pt-br"}  # Kokoro's, by espeak-ng voice
-# By language, the voice that Whisper base reads back with the fewest errors: benchmarks/voices.py
-DEFAULT_VOICES = {"es": "ef_dora", "en": "af_heart", "fr": "ff_siwis", "it": "if_sara", "pt": "pf_dora"}
+# Of each language's own voices the one that Whisper base misreads least: docs/offline.md
+DEFAULT_VOICES = {"es": "ef_dora", "en": "af_bella", "fr": "ff_siwis", "it": "if_sara", "pt": "pf_dora"}
 FALLBACK_VOICE = "jm_kumo"  # of the five voices on PyPI the most intelligible in four languages; jf_alpha is the least
 END_TOKENS = [1, 107, 108]  # <eos>, one newline, two newlines: an answer is a single line
 
