@@ -16,7 +16,7 @@ from .build import build_repo
 from .npm_voices import SHA512
 from .sources import SOURCES, require_packages
 
-RECIPE = 5  # increment when the build writes different files from the same sources
+RECIPE = 6  # increment when the build writes different files from the same sources
 KEY = hashlib.sha256(f"{RECIPE} {[*(source.sha256 for source in SOURCES), SHA512]}".encode()).hexdigest()[:12]
 MANIFEST = "manifest.json"  # sizes in bytes of all other files; written last
 NEEDED_BYTES = 1_300_000_000  # including the temporary GGUF file
