@@ -124,9 +124,8 @@ def plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", letters))
 
 
-def error_rate(hear: Hear, clips: list[Clip], what: str = "") -> float:
+def error_rate(hear: Hear, clips: list[Clip]) -> float:
     """Return the word error rate of a transcription function in percent."""
-    clips = track(clips, description=what) if what else clips
     said, heard = zip(*[(plain(sentence), plain(hear(audio))) for audio, sentence in clips], strict=True)
     return 100 * jiwer.wer(list(said), list(heard))
 
@@ -153,29 +152,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clips", type=int, default=6, help="number of clips of each length")
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS, help="in seconds")
-    parser.add_argument(
-        "--wer",
-        type=int,
-        default=0,
-        help="number of clips on which to compare word error rates with the stock pipeline",
-    )
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(options.threads)
     clips = read_clips(options.data)
-    ours, stock = our_ear(options.precision), stock_ear()
+    ears = {
+        "ours": our_ear(options.precision),
+        **faster_whisper_ears(options.threads),
+        "the stock pipeline": stock_ear(),
+    }
     rows = []
-    ears = (
-        {"ours": ours, **faster_whisper_ears(options.threads), "the stock pipeline": stock} if options.lengths else {}
-    )
     for seconds in track(options.lengths, description="Timing"):
         rows += length_rows(ears, of_length(clips, seconds, options.clips), seconds, options.repeats)
-    if options.wer:
-        chosen = clips[: options.wer]
-        rates = [error_rate(hear, chosen, f"Hearing, {name}") for name, hear in (("ours", ours), ("stock", stock))]
-        rows.append(Row(f"WER on {len(chosen)} clips against the stock pipeline at 30 s", *rates, "%"))
     report(f"Whisper base, {options.precision}, against its peers", rows, options.json)
 
 
