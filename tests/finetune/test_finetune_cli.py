@@ -83,14 +83,16 @@ def test_export_says_what_is_no_whisper(tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluate_and_compare(table, tiny_whisper):
+def test_evaluate_and_compare(table, tiny_whisper, monkeypatch):
     result = runner.invoke(app, ["evaluate", str(tiny_whisper), str(table), "--json", "--max-rows", "3"])
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["utterances"] == 3 and found["wer"] >= 100 and found["parameters"] > 1000 and found["rtf"] > 0
-    result = runner.invoke(app, ["compare", str(tiny_whisper), str(tiny_whisper), str(table), "--max-rows", "2"])
+    monkeypatch.chdir(tiny_whisper.parent)  # a name that fits into the table's column
+    name = tiny_whisper.name
+    result = runner.invoke(app, ["compare", name, name, str(table), "--max-rows", "2"])
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.count(str(tiny_whisper)) == 2 and "WER" in result.stdout
+    assert result.stdout.count(name) == 2 and "WER" in result.stdout
 
 
 @pytest.mark.parametrize("command, words", [
