@@ -26,7 +26,7 @@ from ..pipeline.engine_clock import Clock
 from ..pipeline.tts_transformers import TransformersTTS
 from .errors import ApiError
 from .service import Service, client_of, service_of
-from .sound import MEDIA_TYPES, Encoder, decode_recording, decode_reference, from_base64, to_base64
+from .sound import MEDIA_TYPES, Encoder, check_format, decode_recording, decode_reference, from_base64, to_base64
 from .sse import event, streamed
 from .transcripts import Chunk, check_task, language_name, segments_of, subtitles, transcribe, words_of
 from .turns import count_tokens, speak
@@ -170,19 +170,20 @@ async def create_speech(request: Request, body: SpeechBody) -> Response:
         if type(service.pipe.tts).__name__ == TransformersTTS.__name__:  # its models leave a speed unused
             raise _without_speed(service)
         asked = asked.updated(tts_kwargs={**asked.tts_kwargs, "speed": body.speed})
-    encoder = Encoder(body.response_format, service.pipe.tts.sampling_rate)
+    check_format(body.response_format)
 
     def produce(emit) -> None:
         given = asked
         if body.reference is not None:
             data = from_base64(body.reference.data, "reference.data")
             given = asked.updated(speaker_wav=decode_reference(data, service.settings))
-        try:
-            for sound in speak(service.engine, body.input, asked.language or "es", given, service.metrics):
-                emit(encoder.write(sound))
-        except TypeError as error:
-            raise (_without_speed(service) if "speed" in given.tts_kwargs else error) from error
-        emit(encoder.finish())
+        with Encoder(body.response_format, service.pipe.tts.sampling_rate) as encoder:
+            try:
+                for sound in speak(service.engine, body.input, asked.language or "es", given, service.metrics):
+                    emit(encoder.write(sound))
+            except TypeError as error:
+                raise (_without_speed(service) if "speed" in given.tts_kwargs else error) from error
+            emit(encoder.finish())
 
     made = service.work.stream(client_of(request), produce)
     if body.stream_format == "sse":

@@ -1,5 +1,6 @@
 """OpenAI's chat completions: text or audio in, text or text and audio out."""
 
+import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -13,10 +14,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionAudio, ChatCompletio
 from openai.types.chat.chat_completion import Choice
 from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
 from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaAudio
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..pipeline.engine_clock import Clock
-from ..pipeline.engine_events import Audio, Text, Transcript
+from ..pipeline.engine_events import Audio, Event, Text, Transcript
 from ..pipeline.engine_request import Request as Ask
 from ..pipeline.llm_answer import split_history, text_of
 from ..pipeline.llm_local import LLM
@@ -24,7 +25,7 @@ from ..pipeline.llm_remote import RemoteLLM
 from .audio_api import VoiceId
 from .errors import ApiError
 from .service import Service, client_of, service_of
-from .sound import Encoder, decode_recording, encode, from_base64, to_base64
+from .sound import Encoder, check_format, decode_recording, encode, from_base64, to_base64
 from .sse import END, event, streamed
 from .turns import Turn, count_tokens
 
@@ -64,6 +65,12 @@ class ChatBody(BaseModel):
     n: Literal[1] | None = None
     language: str | None = Field(None, description="An extension: code of the language, 'es' or 'es-MX'.")
 
+    @field_validator("messages")
+    @classmethod
+    def _check_text(cls, messages: list[dict]) -> list[dict]:
+        json.dumps(messages, ensure_ascii=False).encode()  # JSON may hold half a surrogate pair, which is no text
+        return messages
+
 
 # Left unused, these would change the answer without a word.
 REFUSED = {
@@ -97,30 +104,35 @@ async def create_chat_completion(request: Request, body: ChatBody) -> ChatComple
         voice if speaks else None, body.language, **options, generate_kwargs=_sampling(service, body)
     )
     sound_format = "pcm" if sound.format == "pcm16" else sound.format
-    encoder = Encoder(sound_format, service.pipe.tts.sampling_rate) if speaks else None
+    check_format(sound_format)
 
     def produce(emit) -> None:
         clock = Clock()
         question, history, heard = _read_messages(service, messages, asked, clock)
         turn = Turn(service.engine, asked.updated(history=history), service.metrics, speaks)
-        turn.answer_to(question, clock, emit, heard)
+        rate, data = service.pipe.tts.sampling_rate, b""
+        if speaks and body.stream:
+            with Encoder(sound_format, rate) as encoder:
+                turn.answer_to(question, clock, lambda item: emit(_encoded(item, encoder)), heard)
+                emit(encoder.finish())
+        else:
+            turn.answer_to(question, clock, emit, heard)
+            data = encode(turn.audio, rate, sound_format) if speaks else b""
         asking = " ".join([*(text_of(each["content"]) or "" for each in history), question.text])
         tokens = count_tokens(service.engine, asking), count_tokens(service.engine, turn.answer)
         usage = CompletionUsage(prompt_tokens=tokens[0], completion_tokens=tokens[1], total_tokens=sum(tokens))
-        emit((turn.answer, turn.audio, usage))
+        emit((turn.answer, data, usage))
 
     made = service.work.stream(client_of(request), produce)
     if body.stream:
         wants_usage = body.stream_options is not None and body.stream_options.include_usage
-        return await streamed(_chunks(service, made, encoder, wants_usage), SSE)
+        return await streamed(_chunks(service, made, speaks, wants_usage), SSE)
     async with aclosing(made):
         async for item in made:
             last = item
-    answer, audio, usage = last
+    answer, data, usage = last
     message = ChatCompletionMessage(role="assistant", content=answer)
     if speaks:
-        rate = service.pipe.tts.sampling_rate
-        data = await service.work.run(client_of(request), lambda: encode(audio, rate, sound_format))
         key, expires = service.remember(answer)
         spoken = ChatCompletionAudio(id=key, data=to_base64(data), expires_at=expires, transcript=answer)
         message = ChatCompletionMessage(role="assistant", content=None, audio=spoken)
@@ -129,7 +141,11 @@ async def create_chat_completion(request: Request, body: ChatBody) -> ChatComple
     return ChatCompletion(object="chat.completion", choices=[choice], usage=usage, **about)
 
 
-async def _chunks(service: Service, made, encoder: Encoder | None, wants_usage: bool) -> AsyncGenerator[bytes, None]:
+def _encoded(item: Event, encoder: Encoder) -> Event | bytes:
+    return encoder.write(item.audio) if isinstance(item, Audio) else item
+
+
+async def _chunks(service: Service, made, speaks: bool, wants_usage: bool) -> AsyncGenerator[bytes, None]:
     about = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.name}
 
     def chunk(delta: ChoiceDelta | None, finish: Literal["stop"] | None = None, usage=None) -> bytes:
@@ -145,20 +161,18 @@ async def _chunks(service: Service, made, encoder: Encoder | None, wants_usage: 
         async for item in made:
             if is_first:
                 is_first = False
-                yield chunk(ChoiceDelta(role="assistant", content="" if encoder is None else None))
-                if encoder is not None:
+                yield chunk(ChoiceDelta(role="assistant", content=None if speaks else ""))
+                if speaks:
                     key, _ = service.remember("")
                     yield sound(id=key)
             if isinstance(item, Text):
-                yield chunk(ChoiceDelta(content=item.text)) if encoder is None else sound(transcript=item.text)
-            elif isinstance(item, Audio):
-                if encoder is not None and (data := encoder.write(item.audio)):
-                    yield sound(data=to_base64(data))
+                yield sound(transcript=item.text) if speaks else chunk(ChoiceDelta(content=item.text))
+            elif isinstance(item, bytes):
+                if item:
+                    yield sound(data=to_base64(item))
             else:
                 answer, _, usage = item
-    if encoder is not None:
-        if rest := encoder.finish():
-            yield sound(data=to_base64(rest))
+    if speaks:
         yield sound(expires_at=service.correct(key, answer))
     yield chunk(ChoiceDelta(), "stop")
     if wants_usage:

@@ -93,7 +93,7 @@ class Service:
         Raises:
             RuntimeError: names the step.
         """
-        request, stage = self.pipe.defaults.updated(language=self.settings.language, max_new_tokens=8), "llm"
+        request, stage = self.pipe.defaults.updated(language=self.settings.language), "llm"
         language = request.language or "es"
         try:
             answer = self.engine.think([Transcript("¿Hola?", language)], request, Clock())[0]

@@ -149,20 +149,23 @@ class Encoder:
         sound_format: "wav", "flac", "mp3", "opus", "aac" or "pcm" (16-bit little endian at 24 kHz, mono).
         sampling_rate: Hz of what is written; everything is encoded at 24 kHz.
 
-    Raises:
-        ApiError: no AAC without FFmpeg.
+    Use it in a `with` block, whose end frees the encoder.
     """
 
     def __init__(self, sound_format: str, sampling_rate: int):
-        if sound_format == "aac" and shutil.which("ffmpeg") is None:
-            message = "aac takes FFmpeg on the server, which has none; valid here are wav, flac, mp3, opus and pcm."
-            raise ApiError(400, message, "unsupported_format", "response_format")
         self.format, self._sent = sound_format, 0
         self._resampler = soxr.ResampleStream(sampling_rate, OUTPUT_RATE, 1, dtype="float32")
         self._buffer, self._file = io.BytesIO(), None
         if sound_format in LIBSNDFILE:
             container, subtype = LIBSNDFILE[sound_format]
             self._file = soundfile.SoundFile(self._buffer, "w", OUTPUT_RATE, 1, subtype, format=container)
+
+    def __enter__(self) -> "Encoder":
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._file is not None:
+            self._file.close()  # before its buffer is collected
 
     def write(self, samples: np.ndarray, is_last: bool = False) -> bytes:
         """Encode a float32 waveform (samples,), and return the bytes that are ready; AAC is ready at the end."""
@@ -174,7 +177,7 @@ class Encoder:
         return b"" if self.format == "aac" else self._take()
 
     def finish(self) -> bytes:
-        """Return the bytes that remain."""
+        """End the file, and return the bytes that remain."""
         rest = self.write(np.zeros(0, np.float32), is_last=True)
         if self._file is not None:
             self._file.close()
@@ -192,9 +195,21 @@ class Encoder:
         self._sent += len(data)
         return data
 
+    @property
+    def whole(self) -> bytes:
+        """All of a file that is finished, with its length in the header where the format has one; not of AAC."""
+        return self._buffer.getvalue()
+
 
 def encode(samples: np.ndarray, sampling_rate: int, sound_format: str) -> bytes:
-    """Encode a whole waveform (samples,), with its length where the format has one; see `Encoder`."""
-    encoder = Encoder(sound_format, sampling_rate)
-    data = encoder.write(samples) + encoder.finish()
-    return encoder._buffer.getvalue() if sound_format in LIBSNDFILE else data
+    """Encode a whole waveform (samples,); see `Encoder`."""
+    with Encoder(sound_format, sampling_rate) as encoder:
+        data = encoder.write(samples) + encoder.finish()
+        return data if sound_format == "aac" else encoder.whole
+
+
+def check_format(sound_format: str) -> None:
+    """Raise an `ApiError` for AAC where there is no FFmpeg."""
+    if sound_format == "aac" and shutil.which("ffmpeg") is None:
+        message = "aac takes FFmpeg on the server, which has none; valid here are wav, flac, mp3, opus and pcm."
+        raise ApiError(400, message, "unsupported_format", "response_format")

@@ -41,7 +41,7 @@ class WorkQueue:
         self.slots, self.size, self.stall_seconds = slots, size, stall_seconds
         self.running = self.waiting = 0
         self._queues: OrderedDict[str, deque[asyncio.Future]] = OrderedDict()  # by client, the next one first
-        self._tokens: set[CancelToken] = set()
+        self._running: dict[CancelToken, asyncio.Queue] = {}  # by token, where its results go
         self._executor = ThreadPoolExecutor(slots, thread_name_prefix="hfpipe-serve")
         self.is_stopped = False
         self._mean_seconds = 1.0
@@ -65,7 +65,7 @@ class WorkQueue:
         await self._wait_for_turn(client)
         loop, start = asyncio.get_running_loop(), time.monotonic()
         token, room = CancelToken(), threading.Semaphore(ROOM)
-        items: asyncio.Queue[tuple | None] = asyncio.Queue()
+        items: asyncio.Queue[tuple] = asyncio.Queue()  # () is the end
 
         def emit(item) -> None:
             end = time.monotonic() + self.stall_seconds
@@ -82,19 +82,21 @@ class WorkQueue:
                 produce(emit)
 
         def finish(future: asyncio.Future) -> None:
-            self._tokens.discard(token)
+            self._running.pop(token, None)
             self._mean_seconds += 0.2 * (time.monotonic() - start - self._mean_seconds)
             self._pass_on()
-            items.put_nowait(None)
+            items.put_nowait(())
             future.exception()  # or asyncio would log it where nobody waits any more
 
-        self._tokens.add(token)
+        self._running[token] = items
         future = loop.run_in_executor(self._executor, work)
         future.add_done_callback(finish)
         try:
-            while (item := await items.get()) is not None:
+            while item := await items.get():
                 room.release()
                 yield item[0]
+            if token.is_cancelled:
+                raise Cancelled  # the thread may take a while to notice
             await future
         finally:
             token.cancel()
@@ -110,15 +112,16 @@ class WorkQueue:
         self.waiting = 0
 
     def cancel_all(self) -> None:
-        """Cancel what runs."""
-        for token in list(self._tokens):
+        """Cancel what runs; whoever waits for it gets `Cancelled` at once."""
+        for token, items in self._running.items():
             token.cancel()
+            items.put_nowait(())
 
     def close(self) -> None:
-        """Stop, cancel, and wait for the threads to end."""
+        """Stop, cancel, and let the threads end."""
         self.stop()
         self.cancel_all()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _wait_for_turn(self, client: str) -> None:
         if self.is_stopped:
