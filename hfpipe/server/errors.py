@@ -91,7 +91,8 @@ def add_error_handlers(app: FastAPI) -> None:
         return ApiError(400, f"{param or 'the body'}: {first['msg']}.", first["type"], param).response()
 
     # A handler of Exception answers and then raises again, which uvicorn would log with what was said in it.
-    for kind in (ApiError, ValueError, Cancelled, MemoryError, RuntimeError, TypeError, OSError, LookupError):
+    own, builtin = (ApiError, Cancelled), (ValueError, MemoryError, RuntimeError, TypeError, OSError, LookupError)
+    for kind in (*own, *builtin, ArithmeticError, AssertionError, AttributeError, ImportError):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, answer)
     app.add_exception_handler(HTTPException, answer_http)

@@ -13,6 +13,8 @@ from ..pipeline.files import atomic_write, write_text
 from ..pipeline.tts_voices import SavedVoice, write_voices
 from .errors import ApiError
 
+MAX_KEPT = 200  # voices, and consents, so that clients can't fill the disk
+MAX_CONSENT_BYTES = 10 << 20  # OpenAI's limit
 FILE = "voice_{}.safetensors"  # as `write_voices` names it
 
 
@@ -46,12 +48,14 @@ class Voices:
         """Save what the model computes of a recording, never the recording.
 
         Raises:
-            ApiError: the model can't save voices. ValueError: the name, the consent or the recording is unfit.
+            ApiError: the model can't save voices, or there are too many.
+            ValueError: the name, the consent or the recording is unfit.
         """
         if not isinstance(self.tts, SavesVoices):
             message = f"the voice part ({type(self.tts).__name__}) can't save voices; serve XTTS or Kokoro."
             raise ApiError(400, message, "voices_not_supported")
         with self._lock:
+            self._check_room(len(list(self.folder.glob("voice_*"))), "voices")
             voice = self.tts.save_voice(name, list(reference), consent_by, consent_on)
             write_voices({name: voice}, self.folder)
         return self._describe(voice)
@@ -66,7 +70,15 @@ class Voices:
             self.tts.saved_voices = {key: voice for key, voice in saved.items() if key != name}
 
     def add_consent(self, name: str, language: str, recording: bytes) -> dict:
-        """Keep the recording of a consent; return it as OpenAI's API describes it."""
+        """Keep the recording of a consent, and return it as OpenAI's API describes it.
+
+        Raises:
+            ApiError: it is too large, or there are too many.
+        """
+        if len(recording) > MAX_CONSENT_BYTES:
+            message = f"the recording has {len(recording)} bytes; valid is up to {MAX_CONSENT_BYTES}."
+            raise ApiError(413, message, "too_large", "recording")
+        self._check_room(len(self.list_consents()), "consents")
         key = f"cons_{uuid.uuid4().hex}"
         consent: dict[str, Any] = {"id": key, "object": "audio.voice_consent", "name": name, "language": language}
         consent["created_at"] = int(time.time())
@@ -92,6 +104,10 @@ class Voices:
         found = self.find_consent(key)["id"]
         for suffix in ("json", "audio"):
             (self.consents / f"{found}.{suffix}").unlink(missing_ok=True)
+
+    def _check_room(self, count: int, what: str) -> None:
+        if count >= MAX_KEPT:
+            raise ApiError(400, f"{MAX_KEPT} {what} are kept already; delete one first.", "too_many")
 
     def _file(self, name: str) -> Path:
         return self.folder / FILE.format(name)

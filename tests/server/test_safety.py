@@ -13,8 +13,12 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import schemathesis
 import soundfile
+from hypothesis import HealthCheck, Phase, given, settings
 from own_parts import ANSWER, QUESTION, wait_until
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
 
 from hfpipe.server import sound
 from hfpipe.server.settings import Settings
@@ -353,11 +357,6 @@ def test_nothing_that_was_said_is_logged_or_left(server, make, caplog, tmp_path,
 
 @pytest.mark.slow
 def test_no_request_that_the_schema_allows_is_an_error_of_the_server(make, voice_qa, tmp_path):
-    import schemathesis
-    from hypothesis import HealthCheck, Phase, settings
-    from schemathesis import Case
-    from schemathesis.checks import not_a_server_error
-
     make()
     with running(voice_qa, tmp_path) as server:
         schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
@@ -374,8 +373,6 @@ def test_no_request_that_the_schema_allows_is_an_error_of_the_server(make, voice
             )
             def check(case: Case) -> None:
                 case.call_and_validate(base_url=server.url, checks=[not_a_server_error], timeout=30)
-
-            from hypothesis import given
 
             given(case=operation.ok().as_strategy())(check)()
             seen.add(operation.ok().path)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 import os
 import re
@@ -17,11 +18,14 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import soundfile
 from conftest import EXAMPLES
 from own_parts import ANSWER, QUESTION, Talker, Whistle, wait_until
+from typer.testing import CliRunner
 
 from hfpipe.cli.app import app
 from hfpipe.pipeline.audio import load_audio
+from hfpipe.server import voices
 from hfpipe.server.errors import ApiError
 from hfpipe.server.work import WorkQueue
 
@@ -60,10 +64,6 @@ def test_a_turn_as_the_page_sends_it(server, voice_qa):
 
 
 def test_silence_is_refused_as_such(server):
-    import io
-
-    import soundfile
-
     buffer = io.BytesIO()
     soundfile.write(buffer, np.zeros(16_000), 16_000, format="WAV")
     refused = post_turn(server, audio=buffer.getvalue())
@@ -104,13 +104,20 @@ def test_a_client_that_leaves_cancels_its_work(make, server):
     assert server.client().chat.completions.create(model="", messages=ASKED).choices[0].message.content == ANSWER
 
 
+class Endless(Whistle):
+    """A voice whose phrases last longer than a connection's buffers hold."""
+
+    sampling_rate = 24_000
+
+    def __call__(self, text, language, speaker_wav=None):
+        return np.full(1_000_000, 0.1, np.float32)
+
+
 def test_a_client_that_does_not_read_is_given_up(make, voice_qa, tmp_path):
-    make(llm=Talker("palabra " * 400 + "fin."), tts=Whistle())
-    voice_qa.tts.sampling_rate = 24_000
+    make(tts=Endless())
     with running(voice_qa, tmp_path, stall_seconds=0.3) as server:
-        loud = {"input": "una frase más. " * 200, "response_format": "wav"}
-        voice_qa.tts.__class__ = type("Long", (Whistle,), {"__call__": lambda *a, **k: np.full(1_000_000, 0.1, "f4")})
-        with httpx.stream("POST", f"{server.url}/v1/audio/speech", json=loud, timeout=30) as response:
+        asked = {"input": "Una frase más. " * 200, "response_format": "wav"}
+        with httpx.stream("POST", f"{server.url}/v1/audio/speech", json=asked, timeout=30) as response:
             assert response.status_code == 200
             assert wait_until(lambda: server.service.work.running == 0, 10)
 
@@ -242,6 +249,15 @@ def test_voices_as_the_official_client_makes_them(xtts_server):
         client.audio.voices.create(name="Rosa", audio_sample=("v.wav", voice), consent=consent.id)
 
 
+def test_clients_cannot_fill_the_disk_with_voices(xtts_server, monkeypatch):
+    monkeypatch.setattr(voices, "MAX_KEPT", 0)
+    voice = (EXAMPLES / "voz.wav").read_bytes()
+    with pytest.raises(openai.BadRequestError, match="delete one first"):
+        xtts_server.client().audio.voice_consents.create(name="Rosa M.", language="es-ES", recording=("c.wav", voice))
+    given = {"files": {"audio_sample": voice}, "data": {"name": "Una", "consent_by": "Una"}, "timeout": 60}
+    assert httpx.post(f"{xtts_server.url}/v1/audio/voices", **given).json()["error"]["code"] == "too_many"
+
+
 def test_a_saved_voice_is_there_after_a_restart(xtts_server):
     client, voice = httpx.Client(base_url=xtts_server.url, timeout=60), (EXAMPLES / "voz.wav").read_bytes()
     client.post("/v1/audio/voices", files={"audio_sample": voice}, data={"name": "Sol", "consent_by": "Sol"})
@@ -287,12 +303,12 @@ def free_port() -> int:
 def wait_for(port: int, process: subprocess.Popen) -> None:
     def answers() -> bool:
         assert process.poll() is None, process.stdout.read()
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
-        except httpx.TransportError:
-            return False
+        time.sleep(0.2)  # it loads meanwhile
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
 
     assert wait_until(answers, 90)
+    assert httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
 
 
 @pytest.mark.slow
@@ -322,8 +338,6 @@ def test_the_command_serves_and_ends_amid_a_turn(tiny_whisper, tiny_chat, tiny_v
 
 
 def test_the_command_refuses_what_it_cannot_serve(tmp_path):
-    from typer.testing import CliRunner
-
     runner = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1", "HFPIPE_API_KEY": ""})
     refused = runner.invoke(app, ["serve", "--host", "0.0.0.0"])
     assert refused.exit_code == 1 and "--api-key" in refused.stderr and "--allow-origin" in refused.stderr
@@ -342,8 +356,6 @@ def test_the_command_refuses_what_it_cannot_serve(tmp_path):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    from typer.testing import CliRunner
-
     monkeypatch.setitem(sys.modules, "fastapi", None)
     refused = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["serve"])
     assert refused.exit_code == 1 and "pip install 'hfpipe[server]'" in refused.stderr
