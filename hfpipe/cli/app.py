@@ -8,6 +8,7 @@ from .. import __version__
 from .ask import ask
 from .check import check
 from .finetune import finetune
+from .serve import serve
 from .transcribe import transcribe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -30,6 +31,7 @@ def main(
 
 app.command()(ask)
 app.command()(transcribe)
+app.command()(serve)
 app.command()(check)
 # finetune parses its own arguments, --help included.
 app.command(

@@ -68,7 +68,7 @@ def transcribe_file(
         _, _, spoken = chunks[len(done)]
         same = itertools.takewhile(functools.partial(_is_in, spoken), chunks[len(done) : len(done) + batch_size])
         batch = [(start, end) for start, end, _ in same]
-        for segments in _transcribe_chunks(asr, samples, batch, spoken):
+        for segments in transcribe_chunks(asr, samples, batch, spoken):
             done.append(segments if language else [{**segment, "language": spoken} for segment in segments])
         if partial:
             write_text(partial, "\n".join(json.dumps(line, ensure_ascii=False) for line in [key, *done]))
@@ -283,16 +283,36 @@ def _path(file: str) -> Path:
     return Path(PurePosixPath(unquote(urlsplit(file).path)).name or "audio")
 
 
-def _transcribe_chunks(asr, samples, chunks, language) -> list[list[dict]]:
-    """Transcribe a batch of chunks; return the segments of each, timed from the start of the recording."""
+def transcribe_chunks(
+    asr: AutomaticSpeechRecognitionPipeline,
+    samples: np.ndarray,
+    chunks: list[tuple[int, int]],
+    language: str,
+    *,
+    task: str = "transcribe",
+    by_word: bool = False,
+) -> list[list[dict]]:
+    """Transcribe a batch of chunks.
+
+    Args:
+        asr: transformers' speech recognition pipeline with a Whisper.
+        samples: the recording, float32 (samples,) at 16 kHz.
+        chunks: (start, end) of each, in samples.
+        language: ISO 639-1 code of what is spoken.
+        task: "transcribe", or "translate" to English.
+        by_word: time each word, which takes a Whisper with `alignment_heads`, instead of each segment.
+
+    Returns:
+        For each chunk its segments, or words: dicts of "start", "end" (seconds since the recording began) and "text".
+    """
     generate_kwargs = {"num_beams": 1, **FALLBACK}
     if asr.model.generation_config.is_multilingual:
-        generate_kwargs |= {"task": "transcribe", "language": language}
+        generate_kwargs |= {"task": task, "language": language}
     with fixed_seed():
         outputs = asr(
             [samples[start:end].copy() for start, end in chunks],
             batch_size=len(chunks),
-            return_timestamps=True,
+            return_timestamps="word" if by_word else True,
             generate_kwargs=generate_kwargs,
         )
     transcribed = []

@@ -81,7 +81,7 @@ def test_a_long_recording_is_timed_from_its_start(asr, minute):
 def test_a_stopped_run_goes_on_where_it_was(asr, minute, tmp_path, monkeypatch):
     whole = transcribe_file(asr, minute, "es", batch_size=1)
     heard = []
-    hear = transcribing._transcribe_chunks
+    hear = transcribing.transcribe_chunks
 
     def stop(asr, samples, chunks, language):
         if len(heard) == 2:
@@ -89,10 +89,10 @@ def test_a_stopped_run_goes_on_where_it_was(asr, minute, tmp_path, monkeypatch):
         heard.append(chunks)
         return hear(asr, samples, chunks, language)
 
-    monkeypatch.setattr(transcribing, "_transcribe_chunks", stop)
+    monkeypatch.setattr(transcribing, "transcribe_chunks", stop)
     with pytest.raises(KeyboardInterrupt):
         transcribe_file(asr, minute, "es", batch_size=1, partial=tmp_path / "partial")
-    monkeypatch.setattr(transcribing, "_transcribe_chunks", lambda *rest: heard.append(rest[2]) or hear(*rest))
+    monkeypatch.setattr(transcribing, "transcribe_chunks", lambda *rest: heard.append(rest[2]) or hear(*rest))
     assert transcribe_file(asr, minute, "es", batch_size=1, partial=tmp_path / "partial") == whole
     chunks = find_chunks(transcribing.load_audio(str(minute), 16_000)[0])
     assert [one for batch in heard for one in batch] == chunks  # each was heard once
@@ -205,7 +205,7 @@ def test_a_recording_in_which_nothing_was_heard_is_noted(tiny_whisper, tmp_path)
 
 def test_words_that_whisper_does_not_understand_are_noted(asr, recording, monkeypatch, tmp_path):
     monkeypatch.setattr(
-        transcribing, "_transcribe_chunks", lambda asr, samples, chunks, language: [[] for _ in chunks]
+        transcribing, "transcribe_chunks", lambda asr, samples, chunks, language: [[] for _ in chunks]
     )
     with pytest.warns(UserWarning, match="Whisper understood no word"):
         assert [error for *_, error in transcribe_files(asr, [str(recording)], "txt", tmp_path / "out")] == [None]

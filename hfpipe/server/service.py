@@ -1,0 +1,115 @@
+"""What all requests share: the models, the queue, the metrics and the voices."""
+
+import time
+import uuid
+from collections import OrderedDict
+from typing import Any
+
+from starlette.requests import HTTPConnection
+
+from ..pipeline.engine import Engine
+from ..pipeline.engine_clock import Clock
+from ..pipeline.engine_events import Transcript
+from ..pipeline.engine_protocols import NamesVoices
+from ..pipeline.engine_request import Request as Ask
+from ..pipeline.logs import logger
+from ..pipeline.voice_qa import VoiceQAPipeline
+from .errors import ApiError
+from .metrics import Metrics
+from .settings import Settings
+from .voices import Voices
+from .work import WorkQueue
+
+ANSWER_SECONDS = 3600  # for which a spoken answer can be referred to by its id
+MAX_ANSWERS = 1000
+OPENAI_VOICES = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
+
+
+class Service:
+    """One set of models for all clients; their sessions share these and no state.
+
+    Args:
+        pipe: the pipeline.
+        settings: the server's.
+        name: of the model, for `/v1/models`.
+    """
+
+    def __init__(self, pipe: VoiceQAPipeline, settings: Settings, name: str):
+        self.pipe, self.settings, self.name = pipe, settings, name
+        self.created = int(time.time())
+        self.work = WorkQueue(settings.concurrency, settings.queue_size, settings.stall_seconds)
+        self.metrics = Metrics(self.work)
+        self.voices = Voices(pipe.tts, settings.folder)
+        self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
+
+    @property
+    def engine(self) -> Engine:
+        """The steps of an answer."""
+        return self.pipe.engine
+
+    def request(self, voice: str | None = None, language: str | None = None, **options: Any) -> Ask:
+        """Return a request in a voice by its name; raise ValueError for options that aren't valid.
+
+        Args:
+            voice: of the model or saved; a name of OpenAI's own that the model doesn't have is the model's own voice.
+            language: None is the server's.
+            options: see `Request`.
+        """
+        speakers = self.pipe.tts.speakers if isinstance(self.pipe.tts, NamesVoices) else ()
+        if voice in speakers:
+            options["speaker"] = voice
+        elif voice not in (None, "", "default") and voice not in OPENAI_VOICES:
+            valid = ", ".join(("default", *speakers))
+            raise ApiError(400, f"there is no voice {voice!r}; valid is {valid}.", "voice_not_found", "voice")
+        request = self.pipe.defaults.updated(language=language or self.settings.language, **options)
+        self.engine.check(request)
+        return request
+
+    def remember(self, answer: str) -> tuple[str, int]:
+        """Keep the words of a spoken answer for a while; return its id, and when it is forgotten (Unix seconds)."""
+        key, expires = f"audio_{uuid.uuid4().hex}", int(time.time()) + ANSWER_SECONDS
+        self._answers[key] = (expires, answer)
+        while len(self._answers) > MAX_ANSWERS:
+            self._answers.popitem(last=False)
+        return key, expires
+
+    def correct(self, key: str, answer: str) -> int:
+        """Set the words of an answer that was remembered as it began; return when it is forgotten (Unix seconds)."""
+        expires, _ = self._answers[key]
+        self._answers[key] = (expires, answer)
+        return expires
+
+    def recall(self, key: str) -> str:
+        """Return the words of a spoken answer; raise `ApiError` if they aren't kept."""
+        expires, answer = self._answers.get(key, (0, ""))
+        if expires < time.time():
+            message = f"there is no spoken answer {key!r}, or no more; give its words as the turn's content."
+            raise ApiError(400, message, "audio_not_found", "messages")
+        return answer
+
+    def warm_up(self) -> None:
+        """Take each step once, so that what fails is named before the first request.
+
+        Raises:
+            RuntimeError: names the step.
+        """
+        request, stage = self.pipe.defaults.updated(language=self.settings.language), "llm"
+        language = request.language or "es"
+        try:
+            answer = self.engine.think([Transcript("¿Hola?", language)], request, Clock())[0]
+            stage = "tts"
+            for _ in self.engine.speak([(answer[:40], language)], request):
+                pass
+        except Exception as error:
+            raise RuntimeError(f"the stage {stage!r} doesn't work: {error}") from error
+        logger.info("warmed up")
+
+
+def client_of(request: HTTPConnection) -> str:
+    """Return by what name the queue knows a client: its address."""
+    return request.client.host if request.client else ""
+
+
+def service_of(request: HTTPConnection) -> Service:
+    """Return the service of the app that a request came to."""
+    return request.app.state.service
