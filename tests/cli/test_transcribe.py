@@ -204,9 +204,7 @@ def test_a_recording_in_which_nothing_was_heard_is_noted(tiny_whisper, tmp_path)
 
 
 def test_words_that_whisper_does_not_understand_are_noted(asr, recording, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        transcribing, "transcribe_chunks", lambda asr, samples, chunks, language: [[] for _ in chunks]
-    )
+    monkeypatch.setattr(transcribing, "transcribe_chunks", lambda asr, samples, chunks, language: [[] for _ in chunks])
     with pytest.warns(UserWarning, match="Whisper understood no word"):
         assert [error for *_, error in transcribe_files(asr, [str(recording)], "txt", tmp_path / "out")] == [None]
 
