@@ -130,6 +130,7 @@ FORMATS = {  # the model's name, and what the server sends as text
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, text", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_what_is_only_thought_is_not_said(server, make, name, text, size):

@@ -25,6 +25,8 @@ from hfpipe.server.settings import Settings
 
 from .serving import running
 
+pytestmark = pytest.mark.slow
+
 SPOKEN = Path(QUESTION).read_bytes()
 FORM = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: multipart/form-data"
 KEY = "a-key-of-many-letters-0123456789"

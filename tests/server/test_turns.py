@@ -31,6 +31,8 @@ from hfpipe.server.work import WorkQueue
 
 from .serving import running
 
+pytestmark = pytest.mark.slow
+
 SPOKEN = open(QUESTION, "rb").read()
 ASKED = [{"role": "user", "content": "hola"}]
 
