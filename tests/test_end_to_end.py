@@ -46,7 +46,8 @@ def pipe(offline_pipe):
 @pytest.fixture(scope="module")
 def questions(offline_pipe):
     """The questions as spoken in several voices: float32 waveforms at the voice's rate."""
-    voices = itertools.cycle([*(name for name in SPANISH if name in offline_pipe.tts.speakers), *BLENDS])
+    spanish = [name for name in SPANISH if name in offline_pipe.tts.speakers]
+    voices = itertools.cycle([*spanish, *BLENDS] if spanish else ["jm_kumo", "jf_gongitsune"])
     return [
         offline_pipe.tts(question, language="es", speaker=voice)
         for question, voice in zip(QUESTIONS, voices, strict=False)
