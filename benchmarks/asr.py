@@ -144,16 +144,22 @@ def length_rows(ears: dict[str, Hear], clips: list[Clip], seconds: int, repeats:
     return rows + [Row(f"WER on {seconds} s clips against {peer}", rates[ours], rates[peer], "%") for peer in peers]
 
 
-def main() -> None:
-    """Run the benchmark, and print and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def new_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the options that asr.py and wer.py share."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True, help="folder written by benchmarks/es_mx.py")
-    parser.add_argument("--json", type=Path, help="output file for the rows; a chart is written next to it")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=6, help="number of clips of each length")
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS, help="in seconds")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    return parser
+
+
+def main() -> None:
+    """Run the benchmark, and print and write the results."""
+    parser = new_parser(__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="output file for the rows; a chart is written next to it")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=6, help="number of clips of each length")
     options = parser.parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(options.threads)

@@ -6,14 +6,10 @@ Intervals are 95 % bootstrap intervals over recordings; that of a difference is 
 the same recordings.
 """
 
-import argparse
-import os
-from pathlib import Path
-
 import jiwer
 import numpy as np
 import torch
-from asr import LENGTHS, PAUSE, Clip, Hear, faster_whisper_ears, our_ear, plain, read_clips, stock_ear
+from asr import PAUSE, Clip, Hear, faster_whisper_ears, new_parser, our_ear, plain, read_clips, stock_ear
 from measure import machine
 from rich.console import Console
 from rich.progress import track
@@ -65,12 +61,7 @@ def rate(errors: np.ndarray, words: np.ndarray, sign: str = "") -> str:
 
 def main() -> None:
     """Run the comparison and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder written by benchmarks/es_mx.py")
-    parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS, help="in seconds")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    options = parser.parse_args()
+    options = new_parser(__doc__.splitlines()[0]).parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(options.threads)
     clips = read_clips(options.data)
@@ -86,7 +77,7 @@ def main() -> None:
         recordings = packed(clips, seconds)
         words = np.array([len(plain(sentence).split()) for _, sentence in recordings])
         errors = {name: count_errors(hear, recordings, f"{seconds} s, {name}") for name, hear in ears.items()}
-        cells = [f"{rate(each, words)}" for each in errors.values()]
+        cells = [rate(each, words) for each in errors.values()]
         for i, name in enumerate(list(ears)[1:], 1):
             cells[i] += f"; ours {rate(errors['ours'] - errors[name], words, '+')}"
         print(f"| {seconds} s | {len(recordings)} | {words.sum()} |", *(f"{cell} |" for cell in cells), flush=True)

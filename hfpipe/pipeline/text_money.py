@@ -180,7 +180,7 @@ def _amounts(language: str) -> tuple[re.Pattern, re.Pattern]:
 
 @functools.cache
 def _codes() -> frozenset[str]:
-    return frozenset(code for code in list_currencies() if code != "XXX")
+    return frozenset(list_currencies()) - {"XXX"}  # ISO 4217's code for "no currency"
 
 
 @functools.cache

@@ -73,6 +73,7 @@ def _read_long(text: str, language: str) -> str:
 
     def say(match: re.Match) -> str:
         letters = match[1]
+        # Of three letters only those of I, V and X are read: "DIM" or "MCM" is a word or an acronym. "XXX" is a mark.
         is_word = len(letters) < 3 or (len(letters) == 3 and (set(letters) - set("IVX") or letters == "XXX"))
         return match[0] if is_word else say_year(roman(letters), language)
 

@@ -16,7 +16,7 @@ CELL = "|"  # in Markdown it separates the cells of a table, and is read as a pa
 MATH = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Sm"]
 MATH.remove(CELL)
 TAGS = ["es", "es-MX", "es-ES", "en", "en-GB"]
-CODES = sorted(code for code in list_currencies() if code != "XXX")  # XXX stands for no currency
+CODES = sorted(list_currencies() - {"XXX"})  # ISO 4217's code for "no currency"
 
 
 def words(text: str, language: str) -> set[str]:
