@@ -195,7 +195,7 @@ def decode(
         ValueError: the Whisper doesn't know the language.
     """
     model, config = asr.model, asr.model.generation_config
-    prompts = torch.tensor([_prompt(asr, language) for language in languages], device=model.device)
+    prompts = torch.tensor([prompt_tokens(asr, language) for language in languages], device=model.device)
     length = prompts.shape[1]
     limit = model.config.max_target_positions
     tokens = GenerationMixin.generate(
@@ -234,10 +234,15 @@ class Suppress(LogitsProcessor):
         return scores.index_fill(1, self.first, -torch.inf) if input_ids.shape[1] == self.length else scores
 
 
+def compression_ratio(text: str) -> float:
+    """Return how many times smaller zlib makes a text: often, where it repeats itself (openai/whisper, utils.py)."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data))
+
+
 def repeats_itself(text: str) -> bool:
     """Return whether a text compresses so well that it must repeat itself."""
-    data = text.encode()
-    return len(data) / len(zlib.compress(data)) > MAX_COMPRESSION
+    return compression_ratio(text) > MAX_COMPRESSION
 
 
 def _decode_with_care(asr, encoded, languages: list[str], questions: list[np.ndarray], seconds: float) -> list[str]:
@@ -252,13 +257,17 @@ def _decode_with_care(asr, encoded, languages: list[str], questions: list[np.nda
     return texts
 
 
-def _prompt(asr, language: str) -> list[int]:
-    """Return the tokens that prompt Whisper to transcribe a language, without timestamps."""
+def prompt_tokens(asr: AutomaticSpeechRecognitionPipeline, language: str, task: str = "transcribe") -> list[int]:
+    """Return the tokens that prompt Whisper to transcribe a language, or to "translate" it, without timestamps.
+
+    Raises:
+        ValueError: the Whisper doesn't know the language.
+    """
     config = asr.model.generation_config
     names = ["<|notimestamps|>"]
     if config.is_multilingual:
         # Whisper with neither language nor task degenerates into one repeated word, so both are always given.
-        names = [f"<|{language}|>", "<|transcribe|>", *names]
+        names = [f"<|{language}|>", f"<|{task}|>", *names]
     if names[0] not in asr.tokenizer.get_vocab():
         known = sorted(name.strip("<|>") for name in config.lang_to_id)
         raise ValueError(f"this Whisper doesn't know the language {language!r}; it knows {', '.join(known)}.")

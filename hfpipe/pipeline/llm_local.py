@@ -42,11 +42,7 @@ CACHEABLE = {  # the options of `generate` with which kept keys and values serve
     *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
     *("streamer", "stopping_criteria", "logits_processor"),
 }
-STEPLESS = {
-    "assistant_model",
-    "prompt_lookup_num_tokens",
-    "custom_generate",
-}  # options that make several tokens at once
+STEPLESS = {"assistant_model", "prompt_lookup_num_tokens", "custom_generate"}  # several tokens at once
 THINKING_OFF = {"enable_thinking": False, "thinking": False}  # by template; one that knows neither ignores them
 PLACING = {"quantization_config", "device_map"}  # of the arguments for the model, those that leave it where it is put
 

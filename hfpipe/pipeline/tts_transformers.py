@@ -195,6 +195,7 @@ class TransformersTTS:
         Raises:
             ValueError: no text, or none that the model can say; another language; no such preset; SpeechT5 without a
                 voice; a reference that `load_reference` refuses.
+            TypeError: a `speed`, which these models don't have.
         """
         if not text or not text.strip():
             raise ValueError("there is no text to say; give at least a word.")
@@ -203,6 +204,8 @@ class TransformersTTS:
                 f"this model doesn't speak {language!r}; valid is {', '.join(self.languages)}. "
                 "Give that language, or another tts model."
             )
+        if "speed" in options:  # VITS would leave it unused, and say nothing
+            raise TypeError("this model can't change its speed; leave speed out, or give another tts: XTTS or Kokoro.")
         refuse_forked_process()
         voice = self.resolve_voice(speaker_wav) if voice is None else voice
         speak = self._speak_pocket if self.clones else self._speak

@@ -23,17 +23,15 @@ from pydantic import BaseModel, Field
 from ..pipeline.asr_whisper import POSITIONS_PER_SECOND, language_code
 from ..pipeline.audio import SAMPLING_RATE
 from ..pipeline.engine_clock import Clock
-from ..pipeline.tts_transformers import TransformersTTS
 from .errors import ApiError
 from .service import Service, client_of, service_of
 from .sound import MEDIA_TYPES, Encoder, check_format, decode_recording, decode_reference, from_base64, to_base64
-from .sse import event, streamed
+from .sse import SSE, event, streamed
 from .transcripts import Chunk, check_task, language_name, segments_of, subtitles, transcribe, words_of
 from .turns import count_tokens, speak
 
 router = APIRouter(prefix="/v1/audio", tags=["audio"])
 MAX_INPUT = 4096  # characters, OpenAI's limit
-SSE = "text/event-stream"
 TextFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 SoundFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
@@ -167,8 +165,6 @@ async def create_speech(request: Request, body: SpeechBody) -> Response:
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
     asked = service.request(None if body.reference else voice, body.language)
     if body.speed != 1.0:
-        if type(service.pipe.tts).__name__ == TransformersTTS.__name__:  # its models leave a speed unused
-            raise _without_speed(service)
         asked = asked.updated(tts_kwargs={**asked.tts_kwargs, "speed": body.speed})
     check_format(body.response_format)
 

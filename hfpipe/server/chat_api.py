@@ -16,6 +16,7 @@ from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
 from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaAudio
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..pipeline.audio import SAMPLING_RATE
 from ..pipeline.engine_clock import Clock
 from ..pipeline.engine_events import Audio, Event, Text, Transcript
 from ..pipeline.engine_request import Request as Ask
@@ -26,12 +27,11 @@ from .audio_api import VoiceId
 from .errors import ApiError
 from .service import Service, client_of, service_of
 from .sound import Encoder, check_format, decode_recording, encode, from_base64, to_base64
-from .sse import END, event, streamed
+from .sse import END, SSE, event, streamed
 from .turns import Turn, count_tokens
 
 router = APIRouter(prefix="/v1/chat", tags=["chat"])
 MAX_MESSAGES = 1000
-SSE = "text/event-stream"
 
 
 class AudioParam(BaseModel):
@@ -230,7 +230,7 @@ def _read_content(service: Service, message: dict, asked: Ask, clock: Clock, bef
             raise ApiError(400, "input_audio takes {data: base64, format}.", "invalid_value", "messages")
         with clock.stage("asr"):
             recording = decode_recording(from_base64(given["data"], "messages"), service.settings)
-        seconds += len(recording.samples) / 16_000
+        seconds += len(recording.samples) / SAMPLING_RATE
         if before + seconds > service.settings.max_seconds:
             limit = service.settings.max_seconds
             raise ApiError(413, f"the recordings last more than {limit:.0f} s together; send fewer.", "too_long")
@@ -245,6 +245,7 @@ def _sampling(service: Service, body: ChatBody) -> dict[str, Any]:
     llm = service.pipe.llm
     given = {"temperature": body.temperature, "top_p": body.top_p}
     given = {name: value for name, value in given.items() if value is not None}
+    # By name: the code that a repo brings along has classes of its own.
     if type(llm).__name__ == RemoteLLM.__name__:
         return given
     if type(llm).__name__ != LLM.__name__ or not given.get("temperature"):

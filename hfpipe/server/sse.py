@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from .errors import as_api_error
 
+SSE = "text/event-stream"
 END = b"data: [DONE]\n\n"
 
 

@@ -1,6 +1,5 @@
 """Transcribe a recording of any length as OpenAI's API gives it: segments, words, subtitles."""
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from ..cli.transcription import (
     join_utterances,
     transcribe_chunks,
 )
-from ..pipeline.asr_whisper import FULL_WINDOW, detect_languages, encode
+from ..pipeline.asr_whisper import FULL_WINDOW, compression_ratio, detect_languages, encode, prompt_tokens
 from ..pipeline.audio import SAMPLING_RATE
 from .errors import ApiError
 
@@ -105,10 +104,7 @@ def _find_stretches(asr, samples: np.ndarray, language: str | None) -> list[tupl
 def _details(asr, samples, start: int, end: int, language: str, task: str, segments: list[dict]) -> list[dict]:
     """Return how sure Whisper is of each segment, by reading their text once more."""
     tokenizer, model = asr.tokenizer, asr.model
-    ids = tokenizer.get_vocab()
-    names = ["<|startoftranscript|>"]
-    names += [f"<|{language}|>", f"<|{task}|>"] if model.generation_config.is_multilingual else []
-    prompt = [ids[name] for name in (*names, "<|notimestamps|>")]
+    ids, prompt = tokenizer.get_vocab(), prompt_tokens(asr, language, task)
     tokens = [tokenizer(f" {each['text']}", add_special_tokens=False)["input_ids"] for each in segments]
     room = model.config.max_target_positions - len(prompt)
     read = [token for each in tokens for token in each][:room]
@@ -122,17 +118,16 @@ def _details(asr, samples, start: int, end: int, language: str, task: str, segme
     sure = steps.gather(1, torch.tensor(read, device=model.device)[:, None])[:, 0].tolist() if read else []
     details, position = [], 0
     for segment, spelled in zip(segments, tokens, strict=True):
-        data = segment["text"].encode()
         own = sure[position : position + len(spelled)]
         position += len(spelled)
         details.append(
             {
                 "tokens": spelled,
                 "avg_logprob": sum(own) / len(own) if own else 0.0,
-                "compression_ratio": len(data) / len(zlib.compress(data)),
+                "compression_ratio": compression_ratio(segment["text"]),
                 "no_speech_prob": no_speech,
                 "seek": start * FRAMES_PER_SECOND // SAMPLING_RATE,
-                "temperature": 0.0,
+                "temperature": 0.0,  # where Whisper begins; at which one it ended isn't known here
             }
         )
     return details

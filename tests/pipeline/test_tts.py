@@ -305,3 +305,9 @@ def test_says_at_once_that_the_hub_has_not_got_it(no_hub):
         with pytest.raises(OSError, match=f"tts='{name}'"):
             load_tts(name)
     assert time.perf_counter() - started < 5
+
+
+def test_a_speed_that_a_model_does_not_have_is_refused(tiny_vits):
+    tts = load_tts(str(tiny_vits))
+    with pytest.raises(TypeError, match="can't change its speed"):
+        tts("hola", speed=1.5)
