@@ -71,7 +71,7 @@ def serve(
         check_port(host, port)  # before the models load
         with quiet_transformers():
             pipe, sources = load_voice_qa(model, llm, tts)
-            app = create_app(pipe, settings, os.path.basename(sources["model"].rstrip("/")) or "voice-qa")
+            app = create_app(pipe, settings, os.path.basename((model or sources["model"]).rstrip("/")) or "voice-qa")
             with step("Warming up"):
                 app.state.service.warm_up()
             shown = f"[{host}]" if ":" in host else host
