@@ -13,9 +13,11 @@ from .audio import SAMPLING_RATE, check_sampling_rate, load_audio
 from .audio_vad import SPEECH_THRESHOLD, new_detector
 
 FRAME = 512  # samples that silero-vad hears at once at 16 kHz
-SILENCE_THRESHOLD = SPEECH_THRESHOLD - 0.15  # below it silence begins, as in silero-vad's VADIterator
+HYSTERESIS, LOWEST = 0.15, 0.01  # silence begins so far below the threshold of speech, or there: silero-vad's own
 PAUSE = 0.7  # seconds of silence that end a turn
 VALID_PAUSES = (0.1, 10.0)  # seconds; a "p" or a "t" is silent for nearly as long as the first
+VALID_MARGINS = (0.0, 10.0)
+VALID_THRESHOLDS = (0.0, 1.0)
 SHORTEST_SPEECH = 0.25  # seconds, silero-vad's min_speech_duration_ms: a click or a cough is no turn
 LONGEST_GAP = 0.1  # seconds of silence within these, its min_silence_duration_ms
 LONGEST_TURN = 30.0  # seconds, Whisper's window; then the turn is cut
@@ -26,19 +28,30 @@ MARGIN = 0.3  # seconds kept before the speech and after it: soft first sounds a
 class TurnBegan:
     """Somebody has started to speak: a player should stop now.
 
-    `said` is what was heard, by the clock, of the answer that this interrupts: "" before its first sound. It is None
-    where no answer was under way.
+    Attributes:
+        at: where in the live audio the turn begins, in seconds, its margin included: the `start` of its `TurnEnded`.
+        said: what was heard, by the clock, of the answer that this interrupts: "" before its first sound. None where
+            no answer was under way.
     """
 
+    at: float
     said: str | None = None
     type: ClassVar[str] = "turn_began"
 
 
 @dataclass(frozen=True, eq=False)
 class TurnEnded:
-    """A turn is over: its samples, float32 (samples,), at 16 kHz, with a little of the silence around them."""
+    """A turn is over.
+
+    Attributes:
+        audio: its samples, float32 (samples,), at 16 kHz, with a little of the silence around them.
+        start, end: where in the live audio these begin and end, in seconds since its first sample, or since the last
+            `reset` or `finish` of the `Endpointer`.
+    """
 
     audio: np.ndarray
+    start: float
+    end: float
     sampling_rate: int = SAMPLING_RATE
     type: ClassVar[str] = "turn_ended"
 
@@ -51,17 +64,28 @@ class Endpointer:
 
     Args:
         sampling_rate: Hz of the chunks.
-        pause: seconds of silence that end a turn.
+        pause: seconds of silence that end a turn, 0.1 to 10.
+        threshold: the probability, 0 to 1, from which silero-vad's frames count as speech. A higher one needs
+            clearer speech, as in a noisy room.
+        margin: seconds, 0 to 10, that a turn keeps of what was heard before its speech and after it.
 
     Raises:
-        ValueError: no such rate, or no such pause.
+        ValueError: no such rate, pause, threshold or margin.
     """
 
-    def __init__(self, sampling_rate: int = SAMPLING_RATE, pause: float = PAUSE):
-        low, high = VALID_PAUSES
-        if not low <= pause <= high:
-            raise ValueError(f"pause is {pause!r} s; valid is {low} to {high} s of silence that end a turn.")
-        self._rate, self._pause = check_sampling_rate(sampling_rate, "the live audio"), _frames_in(pause)
+    def __init__(
+        self,
+        sampling_rate: int = SAMPLING_RATE,
+        pause: float = PAUSE,
+        *,
+        threshold: float = SPEECH_THRESHOLD,
+        margin: float = MARGIN,
+    ):
+        _check("pause", pause, VALID_PAUSES, "seconds of silence that end a turn")
+        _check("threshold", threshold, VALID_THRESHOLDS, "the probability from which a frame counts as speech")
+        _check("margin", margin, VALID_MARGINS, "seconds around the speech that a turn keeps")
+        self._rate, self._threshold = check_sampling_rate(sampling_rate, "the live audio"), threshold
+        self._pause, self._margin = _frames_in(pause), _frames_in(margin)
         self._detector = new_detector()
         self.reset()
 
@@ -71,6 +95,7 @@ class Endpointer:
         self._detector.reset_states()
         self._waiting = np.zeros(0, np.float32)  # less than a frame
         self._frames: deque[np.ndarray] = deque()  # of the turn, or of the moment before one
+        self._heard = 0  # samples, in whole frames
         self._is_turn = False
         self._speech = self._silence = 0  # frames with speech, and without since the last of them
 
@@ -86,7 +111,7 @@ class Endpointer:
         """End the turn under way, since no more audio comes, and forget all that was heard."""
         events = self._take(np.zeros(0, np.float32), is_last=True)
         if self._is_turn:
-            events.append(TurnEnded(np.concatenate([*self._frames, self._waiting])))
+            events.append(self._ended([*self._frames, self._waiting], self._heard + len(self._waiting)))
         self.reset()
         return events
 
@@ -104,15 +129,16 @@ class Endpointer:
         with torch.no_grad():
             speech = self._detector(torch.from_numpy(frame), SAMPLING_RATE).item()
         self._frames.append(frame)
-        if speech >= SPEECH_THRESHOLD:
+        self._heard += FRAME
+        if speech >= self._threshold:
             self._speech, self._silence = self._speech + 1, 0
-        elif speech < SILENCE_THRESHOLD or self._silence or not self._is_turn:
+        elif speech < max(self._threshold - HYSTERESIS, LOWEST) or self._silence or not self._is_turn:
             self._silence += 1
         if self._is_turn:
             return self._end_turn()
         if self._speech >= _frames_in(SHORTEST_SPEECH):
             self._is_turn = True
-            return TurnBegan()
+            return TurnBegan(at=(self._heard - FRAME * len(self._frames)) / SAMPLING_RATE)
         if self._silence >= _frames_in(LONGEST_GAP):
             self._speech = 0  # it was a click
         if self._speech == 0:
@@ -123,15 +149,27 @@ class Endpointer:
         if self._silence < self._pause and len(self._frames) < _frames_in(LONGEST_TURN):
             return None
         frames = list(self._frames)
-        end = len(frames) - max(0, self._silence - _frames_in(MARGIN))
+        end = len(frames) - max(0, self._silence - self._margin)
+        turn = self._ended(frames[:end], self._heard - FRAME * (len(frames) - end))
         self._frames = deque(frames[end:])
         self._keep_margin()
         self._is_turn, self._speech = False, 0
-        return TurnEnded(np.concatenate(frames[:end]))
+        return turn
+
+    def _ended(self, pieces: list[np.ndarray], end: int) -> TurnEnded:
+        """Return the event of a turn, from its samples in pieces and the position, in samples, where they end."""
+        audio = np.concatenate(pieces)
+        return TurnEnded(audio, (end - len(audio)) / SAMPLING_RATE, end / SAMPLING_RATE)
 
     def _keep_margin(self) -> None:
-        while len(self._frames) > _frames_in(MARGIN):
+        while len(self._frames) > self._margin:
             self._frames.popleft()
+
+
+def _check(name: str, value: float, valid: tuple[float, float], meaning: str) -> None:
+    low, high = valid
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; valid is {low} to {high}: {meaning}.")
 
 
 def _frames_in(seconds: float) -> int:

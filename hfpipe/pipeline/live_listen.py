@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -39,7 +39,7 @@ def answer_turns(
     try:
         for turn, interruption in listener.turns:
             if isinstance(turn, TurnBegan):
-                yield TurnBegan(said=answer.interrupt() if answer else None)
+                yield replace(turn, said=answer.interrupt() if answer else None)
                 continue
             yield turn
             question = np.concatenate([unanswered, turn.audio])[-LONGEST_QUESTION:]

@@ -67,7 +67,7 @@ def test_turns_depend_on_the_audio_and_not_on_how_it_is_cut(ends):
     events = listen(cut(TWO_TURNS, ends))
     assert types(events) == types(two_turns())
     for event, whole in zip(events[1::2], two_turns()[1::2], strict=True):
-        assert np.array_equal(event.audio, whole.audio)
+        assert np.array_equal(event.audio, whole.audio) and event.start == whole.start
 
 
 SYLLABLE = QUESTION[RATE * 8 // 10 : RATE * 95 // 100]  # 0.15 s of speech
@@ -104,6 +104,44 @@ def test_a_turn_keeps_a_moment_from_before_its_first_sound():
         audio = np.concatenate([SPEECH, silence(pause, SAMPLING_RATE), SPEECH])
         *_, last = listen([audio], SAMPLING_RATE)
         assert 0.2 < (len(last.audio) - len(SPEECH)) / SAMPLING_RATE < 0.4
+
+
+def test_a_turn_says_where_in_the_audio_it_is():
+    audio = np.concatenate([silence(2.0, SAMPLING_RATE), SPEECH, silence(1.5, SAMPLING_RATE), SPEECH])
+    endpointer = Endpointer(SAMPLING_RATE, margin=0.5)
+    for _ in range(2):  # since its end it counts afresh
+        events = [event for chunk in cut(audio, range(700, len(audio), 700)) for event in endpointer.push(chunk)]
+        events += endpointer.finish()
+        for began, ended in zip(events[::2], events[1::2], strict=True):
+            assert began.at == ended.start
+            assert np.array_equal(ended.audio, audio[round(ended.start * 16_000) : round(ended.end * 16_000)])
+        first, second = events[1::2]
+        assert first.start == pytest.approx(1.5, abs=0.1)
+        assert first.end == pytest.approx(2.5 + len(SPEECH) / SAMPLING_RATE, abs=0.2)
+        assert second.end == len(audio) / SAMPLING_RATE
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_where_a_turn_is_does_not_depend_on_the_rate(rate):
+    audio = np.concatenate([silence(2.0, SAMPLING_RATE), SPEECH, silence(1.0, SAMPLING_RATE)])
+    [_, expected] = listen([audio], SAMPLING_RATE)
+    [_, turn] = listen([resample(audio, SAMPLING_RATE, rate)], rate)
+    assert (turn.start, turn.end) == pytest.approx((expected.start, expected.end), abs=0.1)
+
+
+def test_the_margin_is_what_a_turn_keeps_around_its_speech():
+    audio = np.concatenate([silence(1.5, SAMPLING_RATE), SPEECH, silence(1.5, SAMPLING_RATE)])
+    [_, bare], [_, wide] = (listen([audio], SAMPLING_RATE, margin=margin, pause=1.2) for margin in (0, 1))
+    assert (bare.start - wide.start, wide.end - bare.end) == pytest.approx((1, 1), abs=0.05)
+
+
+def test_a_higher_threshold_hears_less_as_speech():
+    noisy = TWO_TURNS + np.random.default_rng(0).normal(0, 0.03, len(TWO_TURNS)).astype(np.float32)
+    seconds = {}
+    for threshold in (0.1, 0.5, 0.95, 1):
+        turns = listen([noisy], threshold=threshold, margin=0)[1::2]
+        seconds[threshold] = sum(turn.end - turn.start for turn in turns)
+    assert seconds[0.1] >= seconds[0.5] > seconds[0.95] > seconds[1] == 0
 
 
 @pytest.mark.slow
@@ -171,9 +209,10 @@ def test_a_chunk_that_is_no_sound_is_refused(chunk, error, reason):
 
 @pytest.mark.parametrize("options, reason", [
     ({"pause": 0}, "valid is 0.1 to 10"), ({"pause": float("nan")}, "valid is 0.1 to 10"),
+    ({"margin": -0.1}, "margin is -0.1; valid is 0.0 to 10"), ({"threshold": 1.5}, "is 1.5; valid is 0.0 to 1"),
     ({"sampling_rate": 0}, "valid is 1000"), ({"sampling_rate": "16k"}, "whole number of Hz"),
 ])  # fmt: skip
-def test_a_pause_or_a_rate_that_cannot_be_is_refused(options, reason):
+def test_options_that_cannot_be_are_refused(options, reason):
     with pytest.raises(ValueError, match=reason):
         Endpointer(**options)
 
