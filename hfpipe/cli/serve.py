@@ -76,5 +76,5 @@ def serve(
                 app.state.service.warm_up()
             shown = f"[{host}]" if ":" in host else host
             progress.print(f"Serving on http://{shown}:{port} – endpoints at /docs, Ctrl-C ends it", highlight=False)
-            Server(app, settings, app.state.service.work).run()
+            Server(app, settings, app.state.service).run()
         progress.print("Stopped.")

@@ -99,6 +99,11 @@ class Endpointer:
         self._is_turn = False
         self._speech = self._silence = 0  # frames with speech, and without since the last of them
 
+    @property
+    def silence(self) -> float:
+        """The seconds of silence since somebody last spoke in the turn under way."""
+        return self._silence * FRAME / SAMPLING_RATE
+
     def push(self, chunk) -> list[TurnBegan | TurnEnded]:
         """Take the next samples: an array of any length, (samples,) or (samples, 1), of floats or integers.
 

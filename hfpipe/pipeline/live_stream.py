@@ -16,11 +16,11 @@ from .engine_cancel import Cancelled, CancelToken, cancel_scope
 from .engine_clock import Clock
 from .engine_events import Audio, Done, Event, PhraseEnd, Text, Transcript
 from .engine_request import Request
+from .live_spoken import SpokenWords
 from .text_phrases import Phrases
 
 MAX_PHRASES, MAX_EVENTS = 4, 64  # that wait to be spoken, or to be taken
 JOIN_TIMEOUT = 1.0  # seconds to wait for a thread to end: a server's silence can't be interrupted
-CHARACTERS_PER_SECOND = 15  # of Spanish speech, about
 
 
 class Closed(Exception):
@@ -155,7 +155,7 @@ class Stream:
     def said(self, played: float | None = None) -> str:
         """Return the words of the answer that were said in so many seconds of its sound, or in all handed out."""
         samples = self._taken if played is None else round(played * self._work.sampling_rate)
-        return self._work.words_in(min(samples, self._taken))
+        return self._work.spoken.within(min(samples, self._taken))
 
     def _end(self, result: dict) -> None:
         self.result = result
@@ -186,7 +186,7 @@ class _Work:
         self.error: BaseException | None = None
         self.heard: Transcript | None = None
         self.answer = ""
-        self.spoken: list[list] = []  # phrases, each with its samples so far and whether these are all
+        self.spoken = SpokenWords(self.sampling_rate)
         self.clock: Clock = _StreamClock()
         self.has_sounded = threading.Event()  # or never will
         self.has_started = False
@@ -209,19 +209,6 @@ class _Work:
         for thread in self.threads:
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(JOIN_TIMEOUT)
-
-    def words_in(self, samples: int) -> str:
-        """Return the words that were said within so many samples."""
-        words: list[str] = []
-        for phrase, length, is_whole in self.spoken:
-            if is_whole and samples >= length:
-                words.append(phrase)
-            else:  # its words are taken to be equally long
-                length = length if is_whole else max(length, len(phrase) / CHARACTERS_PER_SECOND * self.sampling_rate)
-                words += phrase.split()[: int(len(phrase.split()) * samples / length)]
-                break
-            samples -= length
-        return " ".join(words)
 
     def _run(self, job: Callable[[], None]) -> None:
         try:
@@ -268,11 +255,11 @@ class _Work:
         for event in self.engine.speak(self._next_phrases(), self.request, self.clock, in_chunks=True):
             self.has_sounded.set()  # also where a phrase ends without a sound
             if isinstance(event, PhraseEnd):
-                self.spoken[-1][2] = True
+                self.spoken.end()
             else:
                 self.clock.mark("first_audio")
                 sounds.append(event.audio)
-                self.spoken[-1][1] += len(event.audio)
+                self.spoken.add(len(event.audio))
                 self.events.put(event)
         if not self.phrases.is_closed:
             assert self.heard is not None  # or its thread would have closed the channel
@@ -283,5 +270,5 @@ class _Work:
 
     def _next_phrases(self) -> Iterator[tuple[str, str]]:
         for phrase, language in self.phrases:
-            self.spoken.append([phrase, 0, False])
+            self.spoken.begin(phrase)
             yield phrase, language

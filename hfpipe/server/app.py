@@ -15,6 +15,7 @@ from . import audio_api, chat_api, status_api, turn_api, voices_api
 from .errors import add_error_handlers
 from .gate import Bodies, Guard, KeyCheck
 from .metrics import Metrics
+from .realtime import api as realtime_api
 from .service import Service
 from .settings import Settings
 
@@ -36,10 +37,11 @@ def create_app(pipe: VoiceQAPipeline, settings: Settings, name: str = "voice-qa"
     async def live(app: FastAPI) -> AsyncIterator[None]:
         yield
         service.work.close()
+        service.listening.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(title="hfpipe", version=__version__, docs_url=None, redoc_url=None, lifespan=live)
     app.state.service = service
-    for api in (turn_api, audio_api, voices_api, chat_api, status_api):
+    for api in (turn_api, audio_api, voices_api, chat_api, realtime_api, status_api):
         app.include_router(api.router)
     add_error_handlers(app)
     # The last one added sees a request first.

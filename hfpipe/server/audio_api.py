@@ -178,18 +178,13 @@ async def create_speech(request: Request, body: SpeechBody) -> Response:
                 for sound in speak(service.engine, body.input, asked.language or "es", given, service.metrics):
                     emit(encoder.write(sound))
             except TypeError as error:
-                raise (_without_speed(service) if "speed" in given.tts_kwargs else error) from error
+                raise (service.without_speed() if "speed" in given.tts_kwargs else error) from error
             emit(encoder.finish())
 
     made = service.work.stream(client_of(request), produce)
     if body.stream_format == "sse":
         return await streamed(_speech_events(service, body.input, made), SSE)
     return await streamed(_without_empty(made), MEDIA_TYPES[body.response_format])
-
-
-def _without_speed(service: Service) -> ApiError:
-    message = f"the voice part ({type(service.pipe.tts).__name__}) can't change its speed; leave speed at 1."
-    return ApiError(400, message, "speed_not_supported", "speed")
 
 
 async def _without_empty(chunks) -> AsyncGenerator[bytes, None]:

@@ -8,10 +8,12 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .realtime.api import drain
+from .service import Service
 from .settings import Settings
-from .work import WorkQueue
 
 MAX_CONNECTIONS = 512
+MAX_MESSAGE = 21 << 20  # bytes: 15 MiB of sound, OpenAI's limit, in base64
 LAST_SECONDS = 3  # for cancelled turns to answer
 
 
@@ -62,17 +64,19 @@ class Server(uvicorn.Server):
     Args:
         app: the application.
         settings: its settings.
-        work: its queue.
+        service: what it serves.
     """
 
-    def __init__(self, app, settings: Settings, work: WorkQueue):
-        self.settings, self.work = settings, work
+    def __init__(self, app, settings: Settings, service: Service):
+        self.settings, self.service = settings, service
         config = uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
             http=protocol(settings.header_seconds),
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE,
+            ws_per_message_deflate=False,
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=int(settings.grace_seconds) + LAST_SECONDS,
             access_log=False,
@@ -83,9 +87,10 @@ class Server(uvicorn.Server):
         logging.getLogger("uvicorn.error").addFilter(_WithoutTracebacks())
 
     async def shutdown(self, sockets=None) -> None:
-        """Stop the queue, and after the seconds of grace what still runs."""
-        self.work.stop()
-        cancel = asyncio.get_running_loop().call_later(self.settings.grace_seconds, self.work.cancel_all)
+        """Stop the queue, close the Realtime sessions, and cancel what still runs after the seconds of grace."""
+        self.service.work.stop()
+        cancel = asyncio.get_running_loop().call_later(self.settings.grace_seconds, self.service.work.cancel_all)
+        await drain(self.service, self.settings.grace_seconds)
         await super().shutdown(sockets)
         cancel.cancel()
         self._captured_signals.clear()  # or uvicorn raises it again, and the process ends before it has cleaned up

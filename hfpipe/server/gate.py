@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from .errors import ApiError
 from .settings import Settings
@@ -20,6 +21,7 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 WITHOUT_KEY = ("/health", "/health/live", "/health/ready")
+KEY_PROTOCOL = "openai-insecure-api-key."  # as OpenAI's own clients in browsers have it
 OVERHEAD = 1 << 18  # bytes of a body beside its recording
 MAX_BODIES = 8  # of the largest size, that memory may hold at once
 
@@ -88,8 +90,8 @@ class KeyCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.key is None or scope["type"] not in ("http", "websocket") or scope["path"] in WITHOUT_KEY:
             return await self.app(scope, receive, send)
-        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.key):
+        given = _key_of(scope)
+        if given is not None and hmac.compare_digest(given.encode("latin-1"), self.key):
             return await self.app(scope, receive, send)
         error = ApiError(
             401, "the API key is missing or wrong; send it as 'Authorization: Bearer KEY'.", "invalid_api_key"
@@ -181,12 +183,24 @@ class Bodies:
 
 async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with an error, and close the connection: what follows of the body isn't read."""
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        return await WebSocketClose(1008)(scope, receive, send)
     response = error.response()
     response.headers["Connection"] = "close"
     await response(scope, receive, send)
+
+
+def _key_of(scope: Scope) -> str | None:
+    """Return the key that a request gives; a browser can give a WebSocket none but among its subprotocols."""
+    headers = Headers(scope=scope)
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    if scope["type"] == "websocket":
+        for protocol in headers.get("sec-websocket-protocol", "").split(","):
+            if protocol.strip().startswith(KEY_PROTOCOL):
+                return protocol.strip().removeprefix(KEY_PROTOCOL)
+    return None
 
 
 def _too_large(limit: int) -> ApiError:

@@ -1,5 +1,7 @@
 """Count and time what the server does, for Prometheus."""
 
+from collections.abc import Sized
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from .work import WorkQueue
@@ -12,6 +14,10 @@ RATES = (2, 5, 10, 20, 40, 80, 160, 320)
 class Metrics:
     """The metrics of one server, in a registry of their own.
 
+    Args:
+        work: the server's queue.
+        sessions: its Realtime sessions.
+
     Attributes:
         requests: by route and status.
         stage_seconds: by stage ("asr", "llm", "tts").
@@ -20,7 +26,7 @@ class Metrics:
         tokens_per_second: of the language model.
     """
 
-    def __init__(self, work: WorkQueue):
+    def __init__(self, work: WorkQueue, sessions: Sized):
         self.registry = CollectorRegistry()
         self.requests = Counter("hfpipe_requests", "Requests answered.", ["route", "status"], registry=self.registry)
         stages = "Seconds that a stage computed for a request."
@@ -41,6 +47,7 @@ class Metrics:
         Gauge("hfpipe_requests_waiting", "Requests in the queue.", registry=self.registry).set_function(
             lambda: work.waiting
         )
+        Gauge("hfpipe_sessions", "Realtime sessions.", registry=self.registry).set_function(lambda: len(sessions))
 
     def observe(self, timings: dict[str, float], *, heard: float = 0.0, spoken: float = 0.0, tokens: int = 0) -> None:
         """Count a request's stages.

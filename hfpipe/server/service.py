@@ -3,10 +3,12 @@
 import time
 import uuid
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from starlette.requests import HTTPConnection
 
+from ..pipeline.cpu_threads import limit_to_one_core
 from ..pipeline.engine import Engine
 from ..pipeline.engine_clock import Clock
 from ..pipeline.engine_events import Transcript
@@ -32,13 +34,20 @@ class Service:
         pipe: the pipeline.
         settings: the server's.
         name: of the model, for `/v1/models`.
+        turn_detector: tells whether a turn is complete by its sound; None goes by the pause.
+
+    Attributes:
+        listening: the thread in which all sessions listen for turns.
+        sessions: the Realtime sessions, each with its WebSocket.
     """
 
-    def __init__(self, pipe: VoiceQAPipeline, settings: Settings, name: str):
-        self.pipe, self.settings, self.name = pipe, settings, name
+    def __init__(self, pipe: VoiceQAPipeline, settings: Settings, name: str, turn_detector=None):
+        self.pipe, self.settings, self.name, self.turn_detector = pipe, settings, name, turn_detector
+        self.listening = ThreadPoolExecutor(1, "hfpipe-listen", initializer=limit_to_one_core)
+        self.sessions: dict[Any, Any] = {}
         self.created = int(time.time())
         self.work = WorkQueue(settings.concurrency, settings.queue_size, settings.stall_seconds)
-        self.metrics = Metrics(self.work)
+        self.metrics = Metrics(self.work, self.sessions)
         self.voices = Voices(pipe.tts, settings.folder)
         self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
@@ -64,6 +73,11 @@ class Service:
         request = self.pipe.defaults.updated(language=language or self.settings.language, **options)
         self.engine.check(request)
         return request
+
+    def without_speed(self) -> ApiError:
+        """Return the error for a speed that the voice part doesn't take."""
+        message = f"the voice part ({type(self.pipe.tts).__name__}) can't change its speed; leave speed at 1."
+        return ApiError(400, message, "speed_not_supported", "speed")
 
     def remember(self, answer: str) -> tuple[str, int]:
         """Keep the words of a spoken answer for a while; return its id, and when it is forgotten (Unix seconds)."""

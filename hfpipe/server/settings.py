@@ -27,6 +27,8 @@ class Settings:
         header_seconds, body_seconds: within which a request's header and its body must arrive.
         stall_seconds: for which a streamed answer waits for a client that doesn't read it.
         grace_seconds: within which turns may end when the server is stopped.
+        max_sessions: Realtime sessions at once.
+        idle_seconds: after which a Realtime session ends whose client sends nothing.
     """
 
     folder: Path
@@ -43,6 +45,8 @@ class Settings:
     body_seconds: float = 60.0
     stall_seconds: float = 30.0
     grace_seconds: float = 5.0
+    max_sessions: int = 100
+    idle_seconds: float = 600.0
 
     def __post_init__(self):
         """Raise ValueError for settings that can't be meant, or that would let strangers in."""

@@ -50,9 +50,10 @@ async def is_live() -> dict[str, str]:
 @router.get("/health/ready")
 async def is_ready(request: Request) -> JSONResponse:
     """Answer 200 while requests are taken, and 503 while the queue is full or the server is being stopped."""
-    work = service_of(request).work
+    service = service_of(request)
+    work = service.work
     status = "stopping" if work.is_stopped else "full" if work.waiting >= work.size else "ready"
-    content = {"status": status, "running": work.running, "waiting": work.waiting}
+    content = {"status": status, "running": work.running, "waiting": work.waiting, "sessions": len(service.sessions)}
     return JSONResponse(content, 200 if status == "ready" else 503)
 
 

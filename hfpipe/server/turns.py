@@ -11,6 +11,7 @@ from ..pipeline.engine import Engine
 from ..pipeline.engine_clock import Clock
 from ..pipeline.engine_events import Audio, Event, PhraseEnd, Text, Transcript
 from ..pipeline.engine_request import Request
+from ..pipeline.live_spoken import SpokenWords
 from ..pipeline.text_phrases import Phrases, split_phrases
 from .metrics import Metrics
 
@@ -28,6 +29,7 @@ class Turn:
     Attributes:
         question, answer: what was asked, and what is answered.
         sounds: the answer's audio, in float32 chunks.
+        spoken: which of its words these say.
     """
 
     engine: Engine
@@ -37,6 +39,10 @@ class Turn:
     question: str = ""
     answer: str = ""
     sounds: list[np.ndarray] = field(default_factory=list)
+    spoken: SpokenWords = field(init=False)
+
+    def __post_init__(self):
+        self.spoken = SpokenWords(self.engine.tts.sampling_rate)
 
     def hear(self, recording: Recording, clock: Clock) -> Transcript:
         """Transcribe a recording; raises what `Engine.hear` does."""
@@ -67,12 +73,15 @@ class Turn:
 
         def say(phrase: str) -> None:
             waiting.append((phrase, language))
+            self.spoken.begin(phrase)
             for event in speech:
                 if isinstance(event, PhraseEnd):
+                    self.spoken.end()
                     break  # what follows asks for the next phrase
                 assert isinstance(event, Audio)
                 clock.mark("first_audio")
                 self.sounds.append(event.audio)
+                self.spoken.add(len(event.audio))
                 emit(event)
 
         def write(text: str) -> None:

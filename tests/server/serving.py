@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ class Running:
     port: int
     service: Service
     settings: Settings
+    stop: Callable[[], None]
 
     @property
     def url(self) -> str:
@@ -40,12 +41,13 @@ def running(pipe, folder: Path, **options) -> Iterator[Running]:
     """Run a server in a thread until the block ends."""
     settings = Settings(folder=folder, port=0, **options)
     app = create_app(pipe, settings, "tiny")
-    server = Server(app, settings, app.state.service.work)
+    server = Server(app, settings, app.state.service)
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     try:
         assert wait_until(lambda: server.started, 20)
-        yield Running(server.servers[0].sockets[0].getsockname()[1], app.state.service, settings)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Running(port, app.state.service, settings, lambda: setattr(server, "should_exit", True))
     finally:
         server.should_exit = True
         thread.join(20)

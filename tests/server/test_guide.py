@@ -1,5 +1,6 @@
 """What the guide shows works with the offline models."""
 
+import asyncio
 import contextlib
 import re
 import shutil
@@ -18,12 +19,14 @@ from .serving import running
 def test_the_guide_runs(offline_pipe, tmp_path):
     guide = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     snippets = re.findall(r"^```python \{\.notest\}\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     shutil.copytree(EXAMPLES, tmp_path / "examples")
-    names = {}
+    played = []
+    names = {"play": played.append}
     with running(offline_pipe, tmp_path / "server") as server, contextlib.chdir(tmp_path):
         for snippet in snippets:
             exec(snippet.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"), names)
+        asyncio.run(names["talk"]())
         with open("examples/pregunta.wav", "rb") as file:
             verbose = names["client"].audio.transcriptions.create(
                 model="",
@@ -32,6 +35,7 @@ def test_the_guide_runs(offline_pipe, tmp_path):
                 timestamp_granularities=["word", "segment"],
             )
     assert "Francia" in names["heard"].text and "París" in names["answer"].choices[0].message.content
+    assert 0.5 < sum(map(len, played)) / 2 / 24_000 < 60
     assert "Francia" in names["turn"]["input"] and "París" in names["turn"]["text"]
     for name in ("hola.wav", "respuesta.wav", "rosa.mp3"):
         samples, rate = load_audio(tmp_path / name)

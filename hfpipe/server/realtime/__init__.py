@@ -1,0 +1,1 @@
+"""OpenAI's Realtime API: spoken conversations over a WebSocket."""
