@@ -104,6 +104,11 @@ class Endpointer:
         """The seconds of silence since somebody last spoke in the turn under way."""
         return self._silence * FRAME / SAMPLING_RATE
 
+    @property
+    def turn(self) -> np.ndarray | None:
+        """What was heard so far of the turn under way, float32 (samples,) at 16 kHz; None between turns."""
+        return np.concatenate(self._frames) if self._is_turn else None
+
     def push(self, chunk) -> list[TurnBegan | TurnEnded]:
         """Take the next samples: an array of any length, (samples,) or (samples, 1), of floats or integers.
 

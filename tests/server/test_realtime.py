@@ -545,3 +545,22 @@ def test_backchannels(text):
 @pytest.mark.parametrize("text", ["Para.", "No.", "¿Y Madrid?", "Sí, pero espera", "sí sí sí sí sí", "Stop", "你好"])
 def test_no_backchannels(text):
     assert not is_backchannel(text)
+
+
+def test_a_pause_within_a_turn_ends_nothing(parts):
+    server, llm, _ = parts
+    question = load(QUESTION)
+    half = len(question) // 2
+
+    async def talk():
+        async with talking(server) as session:
+            await session.say(np.concatenate([question[:half], silence(0.35)]))
+            await asyncio.sleep(0.5)  # an answer is begun meanwhile
+            await session.say(np.concatenate([question[half:], silence(1.0)]))
+            await session.until("response.done")
+            assert [name for name in session.types() if name == "response.created"] == ["response.created"]
+            heard = [event.transcript for event in session.events if event.type == TURN[-1]]
+            assert len(heard) == 1 and llm.asked[-1]["question"] == heard[0] and not llm.asked[-1]["history"]
+
+    run(talk())
+    assert len(llm.asked) == 2

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...pipeline.audio import SAMPLING_RATE
 from ...pipeline.live_endpointer import MARGIN, Endpointer, TurnBegan, TurnEnded
 from ..errors import ApiError
 from ..sound import from_base64
 from .codec import RATES, WIDTHS, decode
 from .config import SessionConfig
 
+DRAFT_PAUSE = 0.2  # seconds of silence after which an answer may be begun, in case the turn has ended
 BARGE_IN = 0.6  # seconds of speech into an answer that are more than an "ajá"
 PAUSES = {"low": 1.2, "medium": 0.7, "auto": 0.7, "high": 0.4}  # seconds, of "semantic_vad" without a model
 EAGERNESS = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}  # seconds that an unfinished turn is waited for
@@ -21,6 +23,19 @@ class SpeechBegan:
     """Somebody speaks, since so many seconds after the session's first sound."""
 
     at: float
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechPaused:
+    """Who speaks has paused, perhaps at the end of the turn: what was said, float32 (samples,) at `rate` Hz."""
+
+    sound: np.ndarray
+    rate: int
+
+
+@dataclass(frozen=True)
+class SpeechResumed:
+    """It was a pause within the turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +51,9 @@ class SpeechEnded:
     start: float
     end: float
     is_brief: bool = False
+
+
+Heard = SpeechBegan | SpeechPaused | SpeechResumed | SpeechEnded
 
 
 class InputBuffer:
@@ -66,16 +84,18 @@ class InputBuffer:
         self.format, detection = options
         self.rate = RATES[self.format]
         self._detector = None if detection is None else self._new_detector(self.rate, detection)
+        self._pauses = detection is not None and detection["type"] == "server_vad"
         self._margin = (detection or {}).get("prefix_padding_ms", 1000 * MARGIN) / 1000  # kept around what is said
         self.clear()
 
     def clear(self) -> None:
         """Forget what isn't part of the conversation yet."""
         self._chunks, self._rest, self._began, self._base = [], b"", None, self._seconds
+        self._is_paused = False
         if self._detector is not None:
             self._detector.reset()
 
-    def append(self, audio: str, is_answering: bool) -> list[SpeechBegan | SpeechEnded]:
+    def append(self, audio: str, is_answering: bool) -> list[Heard]:
         """Take the next sound, in base64, and return what it tells.
 
         Args:
@@ -111,9 +131,9 @@ class InputBuffer:
             raise ApiError(400, message, "input_audio_buffer_commit_empty")
         return turns[-1]
 
-    def _detect(self, samples: np.ndarray, is_answering: bool) -> list[SpeechBegan | SpeechEnded]:
+    def _detect(self, samples: np.ndarray, is_answering: bool) -> list[Heard]:
         assert self._detector is not None
-        found: list[SpeechBegan | SpeechEnded] = []
+        found: list[Heard] = []
         for event in self._detector.push(samples):
             if isinstance(event, TurnBegan):
                 self._began = event
@@ -127,7 +147,21 @@ class InputBuffer:
                 self._began = None
         if self._began is not None and (not is_answering or self._is_long()):
             found.append(self._confirm())
-        return found
+        return [*found, *self._watch_pause(is_answering)]
+
+    def _watch_pause(self, is_answering: bool) -> list[Heard]:
+        """Tell when a pause begins that may end the turn, and when it doesn't."""
+        assert self._detector is not None
+        turn = self._detector.turn
+        if turn is None or is_answering or not self._pauses:
+            self._is_paused = False
+        elif not self._is_paused and self._detector.silence >= DRAFT_PAUSE:
+            self._is_paused = True
+            return [SpeechPaused(turn, SAMPLING_RATE)]
+        elif self._is_paused and self._detector.silence == 0:
+            self._is_paused = False
+            return [SpeechResumed()]
+        return []
 
     def _is_long(self) -> bool:
         """Whether who began to speak into an answer still does, for longer than an "ajá" takes."""

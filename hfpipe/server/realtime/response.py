@@ -78,6 +78,8 @@ class Response:
         self.item: Item | None = None
         self.playing_until = 0.0  # by the clock, if the client plays what it is sent as it comes
         self.is_created = False
+        self.is_wanted = asyncio.Event()  # nothing is sent before
+        self.is_wanted.set()
         self._figures: Figures | None = None
         self._unsent = 0  # samples
         self._reason: str | None = None
@@ -110,6 +112,7 @@ class Response:
             made = self.session.service.work.stream(self.session.id, self._produce)
             async with aclosing(made):
                 async for event in made:
+                    await self.is_wanted.wait()
                     await self._send_event(event)
         except asyncio.CancelledError:
             if self._reason is None:
@@ -117,10 +120,12 @@ class Response:
             status, details = "cancelled", {"type": "cancelled", "reason": self._reason}
             self.interrupt()
         except Exception as error:
+            await self.is_wanted.wait()
             told = as_api_error(error).body["error"]
             about = {key: told[key] for key in ("type", "code", "message")}
             status, details = "failed", {"type": "failed", "error": about}
             await self.session.send_error(error)
+        await self.is_wanted.wait()
         self._can_end = False
         await self._finish(status, details)
 

@@ -34,7 +34,7 @@ from ..service import Service
 from .backchannels import is_backchannel
 from .config import SessionConfig, check_limits, invalid, refuse_tools
 from .items import Conversation, Item, Part, new_item_id, read_item
-from .listening import InputBuffer, SpeechBegan, SpeechEnded, new_detector
+from .listening import InputBuffer, SpeechBegan, SpeechEnded, SpeechPaused, SpeechResumed, new_detector
 from .response import Response
 
 
@@ -62,6 +62,7 @@ class Session:
         self._task: asyncio.Task | None = None  # that makes it
         self._tasks: set[asyncio.Task] = set()  # all: answers, and what is heard apart from them
         self._send_text, self._sending = send_text, asyncio.Lock()
+        self._draft: Response | None = None  # of an answer to what may be a whole turn, begun in the pause
         self._turn_id = ""  # of the item that what is said now will be
         self._buffer = InputBuffer(
             config, service.settings.max_seconds, lambda rate, given: new_detector(rate, given, service.turn_detector)
@@ -69,8 +70,8 @@ class Session:
 
     @property
     def is_answering(self) -> bool:
-        """Whether an answer is being made."""
-        return self._task is not None and not self._task.done()
+        """Whether an answer is being made, and not only drafted."""
+        return self._draft is None and self._task is not None and not self._task.done()
 
     async def start(self) -> None:
         """Greet the client."""
@@ -83,6 +84,8 @@ class Session:
             data = _read(message)
             event_id = data.get("event_id") if isinstance(data.get("event_id"), str) else None
             event = _as_event(data)
+            if data["type"] != "input_audio_buffer.append":
+                self._drop_draft()
             await getattr(self, f"_on_{data['type'].replace('.', '_')}")(event, data)
         except Exception as error:
             await self.send_error(error, event_id)
@@ -133,7 +136,11 @@ class Session:
         is_heard = self.is_answering or (self.response is not None and time.monotonic() < self.response.playing_until)
         loop = asyncio.get_running_loop()
         for found in await loop.run_in_executor(self.service.listening, self._buffer.append, event.audio, is_heard):
-            if isinstance(found, SpeechBegan):
+            if isinstance(found, SpeechPaused):
+                self._begin_draft(found)
+            elif isinstance(found, SpeechResumed):
+                self._drop_draft()
+            elif isinstance(found, SpeechBegan):
                 self._turn_id = await self._begin_turn(found)
             elif found.is_brief:
                 self._start(self._weigh(found))
@@ -141,8 +148,11 @@ class Session:
                 await self._end_turn(found, self._turn_id)
 
     async def _on_input_audio_buffer_commit(self, event, data: dict) -> None:
-        self._hear_apart(await self._add_spoken(self._buffer.commit(), self._turn_id))
+        turn = self._buffer.commit()
+        item = Item("user", [Part("input_audio", sound=turn.sound, rate=turn.rate)], self._turn_id or new_item_id())
         self._turn_id = ""
+        await self._add_spoken(item)
+        self._hear_apart(item)
 
     async def _on_input_audio_buffer_clear(self, event, data: dict) -> None:
         self._buffer.clear()
@@ -178,9 +188,10 @@ class Session:
             items = [self._referred(each) for each in given["input"]]
         response = self._new_response(items, given, is_in_conversation)
         await response.create()
-        task = self._start(response.run())
         if is_in_conversation:
-            self.response, self._task = response, task
+            self._begin_response(response)
+        else:
+            self._start(response.run())
 
     async def _on_response_cancel(self, event, data: dict) -> None:
         is_this = event.response_id is None or (self.response is not None and event.response_id == self.response.id)
@@ -241,14 +252,40 @@ class Session:
         detection = self.config.turn_detection or {}
         stopped = {"audio_end_ms": round(1000 * turn.end), "item_id": item_id}
         await self.send(InputAudioBufferSpeechStoppedEvent, **stopped)
-        item = await self._add_spoken(turn, item_id, heard)
+        if self._draft is not None:
+            draft, self._draft = self._draft, None
+            draft.items[-1].id = item_id
+            await self._add_spoken(draft.items[-1])
+            draft.is_wanted.set()
+            return
+        item = Item("user", [heard or Part("input_audio", sound=turn.sound, rate=turn.rate)], item_id)
+        await self._add_spoken(item)
         if heard is not None:
             await self.send_transcript(item, heard)
         if self.config.answers and detection.get("create_response") is not False and not self.is_answering:
-            self.response = self._new_response(list(self.conversation.items), {})
-            self._task = self._start(self.response.run())
+            self._begin_response(self._new_response(list(self.conversation.items), {}))
         elif heard is None:
             self._hear_apart(item)
+
+    def _begin_draft(self, paused: SpeechPaused) -> None:
+        """Begin an answer in case the turn has ended, where nobody else waits; nothing of it is sent until it has."""
+        work, detection = self.service.work, self.config.turn_detection or {}
+        is_idle = not work.running and not work.waiting
+        if is_idle and self.config.answers and detection.get("create_response") is not False:
+            item = Item("user", [Part("input_audio", sound=paused.sound, rate=paused.rate)])
+            self._draft = self._new_response([*self.conversation.items, item], {})
+            self._draft.is_wanted.clear()
+            self._begin_response(self._draft)
+
+    def _drop_draft(self) -> None:
+        if self._draft is not None:
+            assert self._task is not None
+            self._task.cancel()
+            self._draft = self._task = None
+
+    def _begin_response(self, response: Response) -> None:
+        self.response = response
+        self._task = self._start(response.run())
 
     async def _weigh(self, turn: SpeechEnded) -> None:
         """Hear a brief word that was said into an answer: it is a turn unless it is an "ajá"."""
@@ -291,14 +328,11 @@ class Session:
         request = self.service.request(None, self.config.language)
         await self.service.work.run(self.id, lambda: part.hear(self.service.engine, request, Clock()))
 
-    async def _add_spoken(self, turn: SpeechEnded, item_id: str, heard: Part | None = None) -> Item:
-        """Make what was said an item of the conversation."""
-        part = heard or Part("input_audio", sound=turn.sound, rate=turn.rate)
-        item = Item("user", [part], item_id or new_item_id())
+    async def _add_spoken(self, item: Item) -> None:
+        """Make what was said part of the conversation."""
         last = self.conversation.items[-1].id if self.conversation.items else None
         await self.send(InputAudioBufferCommittedEvent, item_id=item.id, previous_item_id=last)
         await self._add(item)
-        return item
 
     async def _add(self, item: Item, after: str | None = None) -> None:
         previous = self.conversation.insert(item, after)
