@@ -555,7 +555,8 @@ def test_a_pause_within_a_turn_ends_nothing(parts):
     async def talk():
         async with talking(server) as session:
             await session.say(np.concatenate([question[:half], silence(0.35)]))
-            await asyncio.sleep(0.5)  # an answer is begun meanwhile
+            while not llm.asked:  # an answer is begun meanwhile
+                await asyncio.sleep(0.01)
             await session.say(np.concatenate([question[half:], silence(1.0)]))
             await session.until("response.done")
             assert [name for name in session.types() if name == "response.created"] == ["response.created"]
@@ -564,3 +565,29 @@ def test_a_pause_within_a_turn_ends_nothing(parts):
 
     run(talk())
     assert len(llm.asked) == 2
+
+
+def test_what_a_session_may_hold_is_limited(parts):
+    server, llm, _ = parts
+    minute = silence(60.0)
+
+    async def talk():
+        async with talking(server, **BY_HAND) as session:
+            await session.say(minute, chunk=60)
+            await session.say(minute, chunk=60)
+            await session.say(silence(0.1))
+            assert (await session.receive()).error.code == "too_long"
+            await session.send("input_audio_buffer.clear")
+            await session.until("input_audio_buffer.cleared")
+            await session.send("session.update", session={"audio": {"input": {"transcription": None}}})
+            for _ in range(11):
+                await session.say(minute, chunk=60)
+                await session.send("input_audio_buffer.commit")
+            assert (await session.until("error")).error.code == "too_long"
+            for number in range(3):
+                await session.write(f"{number} " + "palabra " * 60_000)
+            await session.ask("¿Qué?", output_modalities=["text"])
+
+    run(talk())
+    [asked] = llm.asked
+    assert "0 palabra" not in asked["question"] and "1 palabra" in asked["question"]

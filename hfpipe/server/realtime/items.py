@@ -18,7 +18,8 @@ from ..errors import ApiError
 from ..sound import from_base64
 from .codec import RATES, WIDTHS, decode
 
-MAX_ITEMS = 1000  # of a conversation; then the oldest is forgotten
+MAX_ITEMS, MAX_CHARACTERS = 1000, 1 << 20  # of a conversation; then the oldest items are forgotten
+MAX_UNHEARD = 600.0  # seconds of what was said and not heard yet
 CONTENT = {
     "user": ("input_text", "input_audio"),
     "system": ("input_text",),
@@ -114,14 +115,20 @@ class Conversation:
         """Add an item after another, at the beginning ("root") or at the end (None); return the id of that before it.
 
         Raises:
-            ApiError: there is no such item, or there is one with this id.
+            ApiError: there is no such item, or there is one with this id, or too much wasn't heard yet.
         """
         if any(each.id == item.id for each in self.items):
             message = f"there is an item {item.id!r} already; give another id, or none."
             raise ApiError(400, message, "invalid_value", "item.id")
         index = len(self.items) if after is None else 0 if after == "root" else self.items.index(self.find(after)) + 1
+        unheard = sum(part.seconds for each in (*self.items, item) for part in each.parts if part.sound is not None)
+        if unheard > MAX_UNHEARD:
+            message = (
+                f"{unheard:.0f} s of the conversation wait to be heard; valid is {MAX_UNHEARD:.0f}: ask for an answer."
+            )
+            raise ApiError(413, message, "too_long", "item")
         self.items.insert(index, item)
-        if len(self.items) > MAX_ITEMS:
+        while len(self.items) > MAX_ITEMS or sum(len(each.text) for each in self.items) > MAX_CHARACTERS:
             del self.items[0]
         return self.before(item)
 

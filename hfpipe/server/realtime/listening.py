@@ -12,6 +12,7 @@ from ..sound import from_base64
 from .codec import RATES, WIDTHS, decode
 from .config import SessionConfig
 
+MAX_HELD = 120.0  # seconds of sound without a commit
 DRAFT_PAUSE = 0.2  # seconds of silence after which an answer may be begun, in case the turn has ended
 BARGE_IN = 0.6  # seconds of speech into an answer that are more than an "ajá"
 PAUSES = {"low": 1.2, "medium": 0.7, "auto": 0.7, "high": 0.4}  # seconds, of "semantic_vad" without a model
@@ -61,13 +62,12 @@ class InputBuffer:
 
     Args:
         config: the session's options.
-        max_seconds: that it holds while the client says where turns end.
         new_detector: makes a detector for a format's rate and OpenAI's options of turn detection.
     """
 
-    def __init__(self, config: SessionConfig, max_seconds: float, new_detector: Callable[[int, dict], Endpointer]):
-        self.max_seconds, self._new_detector = max_seconds, new_detector
-        self._chunks: list[np.ndarray] = []  # without a detector
+    def __init__(self, config: SessionConfig, new_detector: Callable[[int, dict], Endpointer]):
+        self._new_detector = new_detector
+        self._held = bytearray()  # without a detector
         self._rest = b""  # half a sample
         self._seconds = self._base = 0.0  # appended in all, and before the detector was made
         self._began: TurnBegan | None = None  # said into an answer, and nothing made of it yet
@@ -90,7 +90,7 @@ class InputBuffer:
 
     def clear(self) -> None:
         """Forget what isn't part of the conversation yet."""
-        self._chunks, self._rest, self._began, self._base = [], b"", None, self._seconds
+        self._held, self._rest, self._began, self._base = bytearray(), b"", None, self._seconds
         self._is_paused = False
         if self._detector is not None:
             self._detector.reset()
@@ -104,24 +104,22 @@ class InputBuffer:
         Raises:
             ApiError: it isn't base64, or too much without a commit.
         """
-        data = self._rest + from_base64(audio, "audio")
-        whole = len(data) // WIDTHS[self.format] * WIDTHS[self.format]
-        samples, self._rest = decode(data[:whole], self.format), data[whole:]
-        if self._detector is not None:
-            self._seconds += len(samples) / self.rate
-            return self._detect(samples, is_answering)
-        held = sum(map(len, self._chunks)) + len(samples)
-        if held > self.max_seconds * self.rate:
-            message = f"the buffer holds more than {self.max_seconds:.0f} s; commit or clear it."
+        data, width = self._rest + from_base64(audio, "audio"), WIDTHS[self.format]
+        whole = len(data) // width * width
+        if self._detector is None and len(self._held) + whole > MAX_HELD * self.rate * width:
+            message = f"the buffer would hold more than {MAX_HELD:.0f} s; commit or clear it."
             raise ApiError(413, message, "too_long", "audio")
-        self._seconds += len(samples) / self.rate
-        self._chunks.append(samples)
-        return []
+        sound, self._rest = data[:whole], data[whole:]
+        self._seconds += whole / width / self.rate
+        if self._detector is None:
+            self._held += sound
+            return []
+        return self._detect(decode(sound, self.format), is_answering)
 
     def commit(self) -> SpeechEnded:
         """End the turn here; raise `ApiError` if there is none."""
         if self._detector is None:
-            sound = np.concatenate([np.zeros(0, np.float32), *self._chunks])
+            sound = decode(bytes(self._held), self.format)
             turns = [SpeechEnded(sound, self.rate, self._base, self._seconds)] if len(sound) else []
         else:
             turns = [self._ended(event) for event in self._detector.finish() if isinstance(event, TurnEnded)]

@@ -64,9 +64,7 @@ class Session:
         self._send_text, self._sending = send_text, asyncio.Lock()
         self._draft: Response | None = None  # of an answer to what may be a whole turn, begun in the pause
         self._turn_id = ""  # of the item that what is said now will be
-        self._buffer = InputBuffer(
-            config, service.settings.max_seconds, lambda rate, given: new_detector(rate, given, service.turn_detector)
-        )
+        self._buffer = InputBuffer(config, lambda rate, given: new_detector(rate, given, service.turn_detector))
 
     @property
     def is_answering(self) -> bool:
@@ -161,7 +159,7 @@ class Session:
 
     async def _on_conversation_item_create(self, event, data: dict) -> None:
         item = read_item(data["item"], self.config.input_format, self.service.settings.max_seconds)
-        await self._add(item, event.previous_item_id)
+        await self._send_item(item, self.conversation.insert(item, event.previous_item_id))
 
     async def _on_conversation_item_retrieve(self, event, data: dict) -> None:
         await self.send(ConversationItemRetrieved, item=self.conversation.find(event.item_id).dump())
@@ -330,12 +328,11 @@ class Session:
 
     async def _add_spoken(self, item: Item) -> None:
         """Make what was said part of the conversation."""
-        last = self.conversation.items[-1].id if self.conversation.items else None
-        await self.send(InputAudioBufferCommittedEvent, item_id=item.id, previous_item_id=last)
-        await self._add(item)
+        previous = self.conversation.insert(item)
+        await self.send(InputAudioBufferCommittedEvent, item_id=item.id, previous_item_id=previous)
+        await self._send_item(item, previous)
 
-    async def _add(self, item: Item, after: str | None = None) -> None:
-        previous = self.conversation.insert(item, after)
+    async def _send_item(self, item: Item, previous: str | None) -> None:
         await self.send(ConversationItemAdded, item=item.dump(), previous_item_id=previous)
         await self.send(ConversationItemDone, item=item.dump(), previous_item_id=previous)
 
