@@ -73,7 +73,7 @@ def decode(path: str) -> dict:
 def transcribe(path: str, model: str) -> dict:
     """Transcribe a file; return MiB, seconds and what was heard."""
     from hfpipe.cli.models import load_transcriber
-    from hfpipe.cli.transcription import transcribe_file
+    from hfpipe.transcription import transcribe_file
 
     asr = load_transcriber(model)
     transcribe_file(asr, ROOT / "examples" / "voz.wav", "es")

@@ -22,7 +22,7 @@ def transcribe(
 ) -> None:
     """Transcribe recordings, one text file each. Run again, the same command resumes where it stopped."""
     with plain_errors(how_to_resume="The same command resumes where it stopped."):
-        from .transcription import FORMATS, describe_kept, targets, transcribe_files
+        from ..transcription import FORMATS, describe_kept, targets, transcribe_files
 
         if output_format not in FORMATS:
             raise ValueError(f"--format is {output_format!r}; valid is {', '.join(FORMATS)}.")

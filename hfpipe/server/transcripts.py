@@ -10,7 +10,9 @@ from openai.types.audio import TranscriptionSegment, TranscriptionWord
 from transformers import AutomaticSpeechRecognitionPipeline
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from ..cli.transcription import (
+from ..pipeline.asr_whisper import FULL_WINDOW, compression_ratio, detect_languages, encode, prompt_tokens
+from ..pipeline.audio import SAMPLING_RATE
+from ..transcription import (
     MAX_CHUNK_SECONDS,
     find_chunks_by_language,
     find_utterances,
@@ -18,8 +20,6 @@ from ..cli.transcription import (
     join_utterances,
     transcribe_chunks,
 )
-from ..pipeline.asr_whisper import FULL_WINDOW, compression_ratio, detect_languages, encode, prompt_tokens
-from ..pipeline.audio import SAMPLING_RATE
 from .errors import ApiError
 
 FRAMES_PER_SECOND = 100  # of Whisper's features, in which `seek` counts

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from transformers import pipeline
 from typer.testing import CliRunner
 
-import hfpipe.cli.transcription as transcribing
+import hfpipe.transcription as transcribing
 from hfpipe.cli.app import app
-from hfpipe.cli.transcription import (
+from hfpipe.transcription import (
     MAX_CHUNK_SECONDS,
     find_chunks,
     find_chunks_by_language,

@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from transformers import AutomaticSpeechRecognitionPipeline
 
-from ..pipeline.asr_whisper import FALLBACK, encode, fixed_seed, language_probabilities
-from ..pipeline.audio import SAMPLING_RATE, load_audio
-from ..pipeline.audio_vad import find_speech
-from ..pipeline.files import write_text
+from .pipeline.asr_whisper import FALLBACK, encode, fixed_seed, language_probabilities
+from .pipeline.audio import SAMPLING_RATE, load_audio
+from .pipeline.audio_vad import find_speech
+from .pipeline.files import write_text
 
 FORMATS = ("txt", "srt", "vtt", "json")
 MAX_CHUNK_SECONDS = 28.0  # the rest of Whisper's 30 s window keeps the last word from being cut off
