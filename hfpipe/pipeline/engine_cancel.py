@@ -24,7 +24,7 @@ class CancelToken:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self.is_cancelled = False
 
     def cancel(self) -> None:
@@ -35,7 +35,7 @@ class CancelToken:
             callback()
 
     @contextlib.contextmanager
-    def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
+    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
         """Call `callback` if the token is cancelled within the block, or at once if it already is."""
         with self._lock:
             is_cancelled = self.is_cancelled

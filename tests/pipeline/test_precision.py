@@ -6,12 +6,17 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2Model
 from transformers.pytorch_utils import Conv1D
 
+from hfpipe.pipeline import cpu_precision
 from hfpipe.pipeline.cpu_int8 import Int8Linear
 from hfpipe.pipeline.cpu_precision import (
     ON_CPU,
+    PROMPT_ROWS,
+    STEP_ROWS,
     MixedLinear,
     available_on_cpu,
     convert_linears,
+    fastest_on_cpu,
+    precision_in,
     resolve_precision,
     widen_rest,
 )
@@ -85,3 +90,29 @@ def test_mixed_layers_multiply_few_rows_by_int8_and_many_by_bfloat16(turned):
 def test_mixed_layers_share_weights_that_are_bfloat16_already():
     layer = nn.Linear(8, 4).bfloat16()
     assert MixedLinear(layer)._narrow.data_ptr() == layer.weight.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "steps, prompts, chosen",
+    [
+        ({"float32": 4, "bfloat16": 2, "int8": 1.0, "mixed": 1.05}, {"mixed": 1, "bfloat16": 1}, "mixed"),
+        ({"float32": 4, "bfloat16": 2, "int8": 1.0, "mixed": 1.0}, {"mixed": 70, "bfloat16": 70}, "int8"),
+        ({"float32": 1, "bfloat16": 2, "int8": 3, "mixed": 3}, {}, "float32"),
+        ({"float32": 4, "bfloat16": float("inf"), "int8": float("inf"), "mixed": float("inf")}, {}, "float32"),
+    ],
+)
+def test_the_fastest_precision_is_taken_and_of_nearly_equal_ones_always_the_same(
+    steps, prompts, chosen, monkeypatch, caplog
+):
+    trials = {(name, STEP_ROWS): 1e-3 * each for name, each in steps.items()}
+    trials |= {(name, PROMPT_ROWS): 1e-3 * prompts.get(name, 2) for name in ON_CPU}
+    monkeypatch.setattr(cpu_precision, "trial_seconds", lambda: trials)
+    with caplog.at_level("INFO", logger="hfpipe"):
+        assert fastest_on_cpu.__wrapped__() == chosen
+    assert f"precision {chosen!r}: a layer takes" in caplog.text
+
+
+@pytest.mark.parametrize("precision", AVAILABLE)
+def test_a_model_tells_in_which_precision_it_computes(precision, tiny_chat):
+    model = AutoModelForCausalLM.from_pretrained(tiny_chat, dtype=torch.float32)
+    assert precision_in(convert_linears(model, precision)) == precision
