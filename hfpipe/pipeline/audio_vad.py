@@ -1,5 +1,6 @@
 """Detect speech with silero-vad."""
 
+import contextlib
 import copy
 import functools
 import threading
@@ -27,16 +28,17 @@ _lock = threading.Lock()
 def find_speech(samples: np.ndarray, **options) -> list[dict[str, int]]:
     """Return where somebody speaks: the first sample and the one after the last ("start", "end") of each stretch.
 
-    Recordings of several threads take turns.
+    Short recordings of several threads take turns; a long one, which they would wait for, gets a model of its own.
 
     Args:
         samples: float32 (samples,) at 16 kHz.
         options: of `silero_vad.get_speech_timestamps`.
     """
     # Its steps are too small to share between cores, and threads that wait for each other slow a busy machine.
-    with holding(_lock), limit_threads(1):
-        get_speech_timestamps, model = _silero()
-        louder = _Louder(model, [gain(block) for block in _blocks(samples)])
+    own = new_detector() if len(samples) > LISTENING_BLOCK else None
+    with limit_threads(1), contextlib.nullcontext() if own is not None else holding(_lock):
+        get_speech_timestamps, shared = _silero()
+        louder = _Louder(shared if own is None else own, [gain(block) for block in _blocks(samples)])
         return get_speech_timestamps(torch.from_numpy(samples), louder, threshold=SPEECH_THRESHOLD, **options)
 
 

@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 MAX_PROMPTS = 16  # kept at once: the instruction, and the conversations that were last continued
+MAX_TOKENS = 16_384  # of all that are kept: 0.6 GB of keys and values for Gemma 3 270M in float32
 
 
 class Sequence(NamedTuple):
@@ -65,10 +66,12 @@ class PromptCache:
         return cache
 
     def keep(self, sequence: Sequence) -> None:
-        """Keep a sequence, and forget the one that was used least lately if there are too many."""
+        """Keep a sequence, and forget those that were used least lately if there are too many, or too long ones."""
         with self._lock:
             self._kept = [kept for kept in self._kept if not torch.equal(kept.tokens, sequence.tokens)]
             self._kept = [*self._kept, sequence][-self._size :]
+            while len(self._kept) > 1 and sum(len(kept.tokens) for kept in self._kept) > MAX_TOKENS:
+                del self._kept[0]
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -15,6 +15,7 @@ from transformers import (
     RwkvForCausalLM,
 )
 
+from hfpipe.pipeline import llm_prompts
 from hfpipe.pipeline.cpu_int8 import Int8Linear
 from hfpipe.pipeline.cpu_precision import available_on_cpu
 from hfpipe.pipeline.llm_answer import default_system_prompt, split_history
@@ -249,6 +250,16 @@ def test_answers_are_the_same_with_and_without_what_was_kept(llm, monkeypatch):
     kept = list(calls(llm))
     monkeypatch.setattr(llm._prompts, "is_usable", False)
     assert kept == list(calls(llm))
+
+
+def test_what_is_kept_of_long_prompts_is_bounded(tiny_chat, monkeypatch):
+    monkeypatch.setattr(llm_prompts, "MAX_TOKENS", 1000)
+    llm = LLM.from_pretrained(tiny_chat, precision="float32")
+    for letter in "abc":
+        llm(letter * 400, max_new_tokens=4)
+    assert 0 < sum(len(kept.tokens) for kept in llm._prompts._kept) <= 1000
+    llm("d" * 1500, max_new_tokens=4)
+    assert len(llm._prompts._kept) == 1
 
 
 @pytest.mark.slow
