@@ -33,8 +33,10 @@ def serve(
         typer.Option(help="Address under which browsers may call, such as https://example.org; may be repeated."),
     ] = None,
     language: Annotated[str, typer.Option(help="Language code; 'auto' detects the language.")] = "es",
-    concurrency: Annotated[int, typer.Option(help="Requests that compute at once.", min=1)] = 2,
-    queue: Annotated[int, typer.Option(help="Requests that may wait; more are refused with 429.", min=1)] = 32,
+    concurrency: Annotated[
+        int, typer.Option(help="Requests that are worked on at once; 1 answers one after the other.", min=1)
+    ] = 16,
+    queue: Annotated[int, typer.Option(help="Requests that may wait; more are refused with 429.", min=1)] = 64,
     folder: Annotated[
         Path | None, typer.Option(help="Folder for uploaded voices; by default in hfpipe's cache folder.")
     ] = None,

@@ -112,7 +112,7 @@ async def _transcribe(
             emit(chunk)
         service.metrics.observe(clock.timings(), heard=seconds)
 
-    found = service.work.stream(client_of(request), produce)
+    found = service.work.stream(client_of(request), produce, is_bulk=True)
     if stream:
         return await streamed(_transcript_events(service, found, lambda: seconds), SSE)
     async with aclosing(found):

@@ -32,6 +32,7 @@ from .turns import Turn, count_tokens
 
 router = APIRouter(prefix="/v1/chat", tags=["chat"])
 MAX_MESSAGES = 1000
+MAX_CHARACTERS = 50_000  # of all messages; their keys and values take memory for each answer that is being made
 
 
 class AudioParam(BaseModel):
@@ -69,6 +70,9 @@ class ChatBody(BaseModel):
     @classmethod
     def _check_text(cls, messages: list[dict]) -> list[dict]:
         json.dumps(messages, ensure_ascii=False).encode()  # JSON may hold half a surrogate pair, which is no text
+        written = sum(len(text_of(message.get("content")) or "") for message in messages)
+        if written > MAX_CHARACTERS:
+            raise ValueError(f"the messages have {written} characters; valid is up to {MAX_CHARACTERS}")
         return messages
 
 

@@ -61,7 +61,7 @@ def is_batched(llm: Any) -> bool:
 
 @dataclass(eq=False)
 class Pass:
-    """What one answer asks of the model: the tokens that follow those in its cache, and in return their last logits."""
+    """What one answer asks of the model: to read tokens after those in its cache, and the logits of the last."""
 
     tokens: torch.Tensor  # (1, tokens)
     positions: torch.Tensor  # (1, tokens)
@@ -107,7 +107,7 @@ class Batcher:
             self._waiting.append(asked)
             self._due.discard(asked.thread)
             self._changed.notify()
-        self._owner.submit(self._compute)
+            self._owner.submit(self._compute)
         token = current_token()
         while True:
             try:
@@ -239,7 +239,9 @@ def _packs_well(model) -> bool:
     prompts = [torch.tensor([tokens], device=model.device) for tokens in PROBES]
     alone = torch.cat([model(input_ids=tokens, use_cache=False).logits[:, -1:] for tokens in prompts])
     try:
-        rows = [Pass(tokens, torch.arange(tokens.shape[1])[None].to(tokens.device), DynamicCache()) for tokens in prompts]
+        rows = [
+            Pass(tokens, torch.arange(tokens.shape[1])[None].to(tokens.device), DynamicCache()) for tokens in prompts
+        ]
         together = torch.cat(pack(model.forward, rows))
     except (AttributeError, TypeError, ValueError, RuntimeError, IndexError):  # it isn't made as most models are
         return False

@@ -1,15 +1,17 @@
 """What all requests share: the models, the queue, the metrics and the voices."""
 
+import functools
 import time
 import uuid
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
 from starlette.requests import HTTPConnection
 
+from ..pipeline.cpu_precision import precision_in
 from ..pipeline.cpu_threads import limit_to_one_core
-from ..pipeline.engine import Engine
 from ..pipeline.engine_clock import Clock
 from ..pipeline.engine_events import Transcript
 from ..pipeline.engine_protocols import NamesVoices
@@ -17,8 +19,10 @@ from ..pipeline.engine_request import Request as Ask
 from ..pipeline.logs import logger
 from ..pipeline.voice_qa import VoiceQAPipeline
 from .errors import ApiError
+from .llm_batcher import is_batched
 from .metrics import Metrics
 from .settings import Settings
+from .stages import SharedEngine, share
 from .voices import Voices
 from .work import WorkQueue
 
@@ -46,15 +50,23 @@ class Service:
         self.listening = ThreadPoolExecutor(1, "hfpipe-listen", initializer=limit_to_one_core)
         self.sessions: dict[Any, Any] = {}
         self.created = int(time.time())
+        self._share = functools.lru_cache(maxsize=1)(share)
         self.work = WorkQueue(settings.concurrency, settings.queue_size, settings.stall_seconds)
         self.metrics = Metrics(self.work, self.sessions)
         self.voices = Voices(pipe.tts, settings.folder)
         self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
     @property
-    def engine(self) -> Engine:
-        """The steps of an answer."""
-        return self.pipe.engine
+    def engine(self) -> SharedEngine:
+        """The steps of an answer by the pipeline's parts as they are now, shared by all requests."""
+        return self._share(self.pipe.engine)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """In which precision the models compute, and whether several answers share the language model's passes."""
+        parts = {"asr": self.pipe.model, "llm": getattr(self.pipe.llm, "model", None)}
+        precision = {name: precision_in(part) for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+        return {"precision": precision, "batches_answers": is_batched(self.engine.llm)}
 
     def request(self, voice: str | None = None, language: str | None = None, **options: Any) -> Ask:
         """Return a request in a voice by its name; raise ValueError for options that aren't valid.
@@ -116,7 +128,7 @@ class Service:
                 pass
         except Exception as error:
             raise RuntimeError(f"the stage {stage!r} doesn't work: {error}") from error
-        logger.info("warmed up")
+        logger.info("warmed up: %s", self.about)
 
 
 def client_of(request: HTTPConnection) -> str:

@@ -20,8 +20,8 @@ class Settings:
         api_key: what clients send as `Authorization: Bearer`; None asks for none.
         origins: web pages that may call the server ("https://example.org"); their hosts are names of the server too.
         language: ISO 639-1 code of questions and answers where a request doesn't say; None detects it.
-        concurrency: requests that compute at once.
-        queue_size: requests that may wait.
+        concurrency: requests that are worked on at once, besides bulk work; 1 is one after the other.
+        queue_size: requests that may wait, and of bulk work as many.
         max_bytes: of one recording.
         max_seconds: of one recording, decoded.
         header_seconds, body_seconds: within which a request's header and its body must arrive.
@@ -37,8 +37,8 @@ class Settings:
     api_key: str | None = None
     origins: tuple[str, ...] = ()
     language: str | None = "es"
-    concurrency: int = 2
-    queue_size: int = 32
+    concurrency: int = 16
+    queue_size: int = 64
     max_bytes: int = 25 * MEBIBYTE
     max_seconds: float = 600.0
     header_seconds: float = 10.0

@@ -52,9 +52,9 @@ async def is_ready(request: Request) -> JSONResponse:
     """Answer 200 while requests are taken, and 503 while the queue is full or the server is being stopped."""
     service = service_of(request)
     work = service.work
-    status = "stopping" if work.is_stopped else "full" if work.waiting >= work.size else "ready"
-    content = {"status": status, "running": work.running, "waiting": work.waiting, "sessions": len(service.sessions)}
-    return JSONResponse(content, 200 if status == "ready" else 503)
+    status = "stopping" if work.is_stopped else "full" if work.is_full else "ready"
+    counts = {"running": work.running, "waiting": work.waiting, "sessions": len(service.sessions)}
+    return JSONResponse({"status": status, **counts, **service.about}, 200 if status == "ready" else 503)
 
 
 @router.get("/metrics", response_class=Response)

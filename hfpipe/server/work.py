@@ -1,4 +1,4 @@
-"""Compute for many clients off the event loop: few at once, each client in its turn, and none for one that left."""
+"""Compute for many clients off the event loop: each in its turn, bulk work last, and nothing for one that left."""
 
 import asyncio
 import math
@@ -16,6 +16,8 @@ from ..pipeline.engine_cancel import POLL, Cancelled, CancelToken, cancel_scope,
 from .errors import ApiError
 
 ROOM = 16  # items of a stream that wait to be sent
+BULK_SLOTS = 1
+MAX_WAY_SECONDS = 10.0  # for which a piece of bulk work gives way
 MAX_RETRY_AFTER = 60  # seconds; OpenAI's client gives up above 120
 
 Emit = Callable[[Any], None]
@@ -24,45 +26,62 @@ Emit = Callable[[Any], None]
 class WorkQueue:
     """Threads that compute, and the requests that wait for one.
 
-    Clients are served in turn, and each client's requests in their order. Where the queue is full, a client that has
-    few requests in it displaces the newest one of the client that has most.
+    Whoever talks or asks goes before bulk work, which is done by one thread of its own and, between two pieces of it,
+    gives way to them.
 
     Args:
-        slots: requests that compute at once.
-        size: requests that may wait.
+        slots: requests that compute at once, besides bulk work.
+        size: requests that may wait; of bulk work as many.
         stall_seconds: for which a stream waits for a client that doesn't read it.
 
     Attributes:
-        running, waiting: how many requests there are now.
         is_stopped: whether new work is refused.
     """
 
     def __init__(self, slots: int, size: int, stall_seconds: float):
-        self.slots, self.size, self.stall_seconds = slots, size, stall_seconds
-        self.running = self.waiting = 0
-        self._queues: OrderedDict[str, deque[asyncio.Future]] = OrderedDict()  # by client, the next one first
+        self.stall_seconds, self.is_stopped = stall_seconds, False
+        self._talks, self._bulk = _Lane(slots, size), _Lane(BULK_SLOTS, size)
         self._running: dict[CancelToken, asyncio.Queue] = {}  # by token, where its results go
-        self._executor = ThreadPoolExecutor(slots, thread_name_prefix="hfpipe-serve")
-        self.is_stopped = False
-        self._mean_seconds = 1.0
+        self._executor = ThreadPoolExecutor(slots + BULK_SLOTS, thread_name_prefix="hfpipe-serve")
 
-    async def run(self, client: str, compute: Callable[[], Any]) -> Any:
+    @property
+    def running(self) -> int:
+        """How many requests compute."""
+        return self._talks.running + self._bulk.running
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._talks.waiting + self._bulk.waiting
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more requests may wait, bulk work left aside."""
+        return self._talks.waiting >= self._talks.size
+
+    async def run(self, client: str, compute: Callable[[], Any], *, is_bulk: bool = False) -> Any:
         """Compute something in a thread, once it is this client's turn; a task that is cancelled cancels it.
 
         Raises:
             ApiError: 429 with `Retry-After` if too many wait, 503 if the server is being stopped.
         """
-        async with aclosing(self.stream(client, lambda emit: emit(compute()))) as results:
+        async with aclosing(self.stream(client, lambda emit: emit(compute()), is_bulk=is_bulk)) as results:
             async for result in results:
                 return result
 
-    async def stream(self, client: str, produce: Callable[[Emit], None]) -> AsyncGenerator[Any, None]:
+    async def stream(
+        self, client: str, produce: Callable[[Emit], None], *, is_bulk: bool = False
+    ) -> AsyncGenerator[Any, None]:
         """Yield what a function passes to `emit`, as `run` runs it; closing the generator cancels the work.
 
         Args:
             produce: is called in a thread. `emit` waits while nobody takes what it gave before.
+            is_bulk: whether others go before it, also between two calls of `emit`.
         """
-        await self._wait_for_turn(client)
+        if self.is_stopped:
+            raise _stopping()
+        lane = self._bulk if is_bulk else self._talks
+        await lane.enter(client)
         loop, start = asyncio.get_running_loop(), time.monotonic()
         token, room = CancelToken(), threading.Semaphore(ROOM)
         items: asyncio.Queue[tuple] = asyncio.Queue()  # () is the end
@@ -75,16 +94,19 @@ class WorkQueue:
                     raise Cancelled
             raise_if_cancelled()
             loop.call_soon_threadsafe(items.put_nowait, (item,))
+            if is_bulk:
+                self._give_way()
 
         def work() -> None:
             with cancel_scope(token), torch.inference_mode():
                 raise_if_cancelled()
+                if is_bulk:
+                    self._give_way()
                 produce(emit)
 
         def finish(future: asyncio.Future) -> None:
             self._running.pop(token, None)
-            self._mean_seconds += 0.2 * (time.monotonic() - start - self._mean_seconds)
-            self._pass_on()
+            lane.leave(time.monotonic() - start)
             items.put_nowait(())
             future.exception()  # or asyncio would log it where nobody waits any more
 
@@ -104,12 +126,8 @@ class WorkQueue:
     def stop(self) -> None:
         """Refuse new work and what waits; what runs goes on."""
         self.is_stopped = True
-        for futures in self._queues.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(_stopping())
-        self._queues.clear()
-        self.waiting = 0
+        self._talks.refuse_waiting()
+        self._bulk.refuse_waiting()
 
     def cancel_all(self) -> None:
         """Cancel what runs; whoever waits for it gets `Cancelled` at once."""
@@ -123,11 +141,37 @@ class WorkQueue:
         self.cancel_all()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _wait_for_turn(self, client: str) -> None:
-        if self.is_stopped:
-            raise _stopping()
+    def _give_way(self) -> None:
+        """Wait until nobody talks, but not for ever: bulk work is to end one day."""
+        end = time.monotonic() + MAX_WAY_SECONDS
+        while not self._talks.is_quiet.wait(POLL) and time.monotonic() < end:
+            raise_if_cancelled()
+
+
+class _Lane:
+    """Slots for requests of one kind, and the queue for them; all but `is_quiet` is for the event loop alone.
+
+    Clients are served in turn, and each client's requests in their order. Where the queue is full, a client that has
+    few requests in it displaces the newest one of the client that has most.
+
+    Attributes:
+        running, waiting: how many requests there are now.
+        is_quiet: set while none runs.
+    """
+
+    def __init__(self, slots: int, size: int):
+        self.slots, self.size = slots, size
+        self.running = self.waiting = 0
+        self.is_quiet = threading.Event()
+        self.is_quiet.set()
+        self._queues: OrderedDict[str, deque[asyncio.Future]] = OrderedDict()  # by client, the next one first
+        self._mean_seconds = 1.0
+
+    async def enter(self, client: str) -> None:
+        """Wait for a slot; raise `ApiError` 429 if too many wait."""
         if self.running < self.slots:
             self.running += 1
+            self.is_quiet.clear()
             return
         if self.waiting >= self.size:
             self._make_room(client)
@@ -142,6 +186,20 @@ class WorkQueue:
             elif client in self._queues and future in self._queues[client]:
                 self._remove(client, future)
             raise
+
+    def leave(self, seconds: float) -> None:
+        """Leave a slot after so many seconds."""
+        self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
+        self._pass_on()
+
+    def refuse_waiting(self) -> None:
+        """Raise in those that wait that the server is being stopped."""
+        for futures in self._queues.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(_stopping())
+        self._queues.clear()
+        self.waiting = 0
 
     def _make_room(self, client: str) -> None:
         """Displace a request of a client that has more of them waiting; raise 429 if there is none."""
@@ -170,6 +228,8 @@ class WorkQueue:
                 future.set_result(None)
                 return
         self.running -= 1
+        if not self.running:
+            self.is_quiet.set()
 
     def _full(self) -> ApiError:
         seconds = math.ceil(self._mean_seconds * (self.waiting + 1) / self.slots)

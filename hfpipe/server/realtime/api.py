@@ -89,6 +89,6 @@ def _reason_to_refuse(service: Service) -> ApiError | None:
     if len(service.sessions) >= service.settings.max_sessions:
         message = f"there are {len(service.sessions)} sessions already; try again later."
         return ApiError(429, message, "too_many_sessions")
-    if service.work.waiting >= service.work.size:
+    if service.work.is_full:
         return ApiError(429, f"{service.work.waiting} requests wait already; try again later.", "queue_full")
     return None
