@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import __version__
 from ..pipeline.logs import logger
 from ..pipeline.voice_qa import VoiceQAPipeline
-from . import audio_api, chat_api, status_api, turn_api, voices_api
+from . import audio_api, chat_api, page_api, status_api, turn_api, voices_api
 from .errors import add_error_handlers
 from .gate import Bodies, Guard, KeyCheck
 from .metrics import Metrics
@@ -41,7 +41,7 @@ def create_app(pipe: VoiceQAPipeline, settings: Settings, name: str = "voice-qa"
 
     app = FastAPI(title="hfpipe", version=__version__, docs_url=None, redoc_url=None, lifespan=live)
     app.state.service = service
-    for api in (turn_api, audio_api, voices_api, chat_api, realtime_api, status_api):
+    for api in (turn_api, audio_api, voices_api, chat_api, realtime_api, status_api, page_api):
         app.include_router(api.router)
     add_error_handlers(app)
     # The last one added sees a request first.

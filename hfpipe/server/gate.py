@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from . import page_api
 from .errors import ApiError
 from .settings import Settings
 
@@ -88,7 +89,7 @@ class KeyCheck:
         self.key = None if settings.api_key is None else settings.api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.key is None or scope["type"] not in ("http", "websocket") or scope["path"] in WITHOUT_KEY:
+        if self.key is None or scope["type"] not in ("http", "websocket") or _is_public(scope):
             return await self.app(scope, receive, send)
         given = _key_of(scope)
         if given is not None and hmac.compare_digest(given.encode("latin-1"), self.key):
@@ -188,6 +189,11 @@ async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) ->
     response = error.response()
     response.headers["Connection"] = "close"
     await response(scope, receive, send)
+
+
+def _is_public(scope: Scope) -> bool:
+    """Return whether a request is answered without the key: the page asks for it, once it is there."""
+    return scope["path"] in WITHOUT_KEY or (scope.get("method") == "GET" and scope["path"] in page_api.PATHS)
 
 
 def _key_of(scope: Scope) -> str | None:
