@@ -7,7 +7,7 @@ const PCM = { type: "audio/pcm", rate: RATE };
 const SHORTEST = 300; // milliseconds of a question
 const TAPE = 120; // seconds from which turns are cut
 const RESTING = 30; // seconds for which the microphone stays open between pressed questions
-const NOTHING_TO_CANCEL = "response_cancel_not_active";
+const HARMLESS = ["response_cancel_not_active", "session_expired"]; // codes of errors: the answer was whole; idle
 const REQUEST = "request"; // what errors call the request for an answer
 
 // Tells "state" when what it does changes, and "problem" with {kind, detail}.
@@ -30,6 +30,7 @@ export class Assistant extends EventTarget {
   #isUnasked = false; // and isn't wanted any more
   #response = null; // the id of the one that is wanted and being made
   #askedAt = null; // when the question ended
+  #hearing = undefined; // seconds until its words were known, for answers that don't tell
   #repeat = null; // an AbortController while an answer is heard again
 
   // choices() gives what the user chose: {language, voice}.
@@ -88,7 +89,7 @@ export class Assistant extends EventTarget {
   async listen() {
     if (this.#connection.state !== "open" || this.isListening || this.#isOpening) return;
     this.#player.unlock();
-    this.interrupt();
+    if (!this.isHandsFree) this.interrupt();
     const isReady = await this.#openMicrophone();
     if (!isReady) return;
     this.#connection.send({ type: "input_audio_buffer.clear" });
@@ -262,6 +263,8 @@ export class Assistant extends EventTarget {
     },
     "conversation.item.input_audio_transcription.delta": ({ item_id, delta }) => this.#append(item_id, delta),
     "conversation.item.input_audio_transcription.completed": ({ item_id, transcript }) => {
+      if (!transcript.trim()) this.#isAsked = false; // nobody said a word, so nothing is answered
+      this.#hearing = this.#askedAt === null ? undefined : (performance.now() - this.#askedAt) / 1000;
       this.#changeTurn(item_id, { text: transcript.trim(), isDone: true });
     },
     "conversation.item.input_audio_transcription.failed": ({ item_id }) => {
@@ -283,7 +286,10 @@ export class Assistant extends EventTarget {
       this.#conversation.begin(item.id, "assistant", { language, voice, response: response_id });
     },
     "response.output_audio_transcript.delta": ({ item_id, delta }) => this.#append(item_id, delta),
-    "response.output_audio_transcript.done": ({ item_id, transcript }) => this.#changeTurn(item_id, { text: transcript }),
+    "response.output_audio_transcript.done": ({ item_id, transcript }) => {
+      const isCut = this.#conversation.find(item_id)?.cut; // then these are the words that were heard
+      this.#changeTurn(item_id, isCut ? { heard: transcript } : { text: transcript });
+    },
     "response.output_audio.delta": ({ response_id, item_id, delta }) => {
       if (response_id !== this.#response) return; // interrupted
       const samples = fromBase64(delta);
@@ -293,7 +299,8 @@ export class Assistant extends EventTarget {
     "response.done": ({ response }) => this.#finish(response),
     error: ({ error }) => {
       if (error.event_id === REQUEST) this.#isAsked = this.#isUnasked = false;
-      if (error.code !== NOTHING_TO_CANCEL) this.#tellProblem("Server", error.message);
+      if (this.#connection.state !== "open" || HARMLESS.includes(error.code)) return;
+      this.#tellProblem("Server", error.message);
     },
   };
 
@@ -310,7 +317,9 @@ export class Assistant extends EventTarget {
   #finish(response) {
     if (response.id === this.#response) this.#response = null;
     const turn = this.#conversation.answerTo(response.id);
-    if (turn) this.#conversation.change(turn, { isDone: true, times: { ...turn.times, ...times(response) } });
+    const hearing = this.#hearing === undefined ? {} : { asr: this.#hearing };
+    if (turn) this.#conversation.change(turn, { isDone: true, times: { ...turn.times, ...hearing, ...times(response) } });
+    this.#hearing = undefined;
     if (response.status === "failed" || response.status === "incomplete") {
       this.#tellProblem("Cut", response.status_details?.error?.message ?? "");
     }
