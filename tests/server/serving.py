@@ -39,7 +39,7 @@ class Running:
 @contextlib.contextmanager
 def running(pipe, folder: Path, **options) -> Iterator[Running]:
     """Run a server in a thread until the block ends."""
-    settings = Settings(folder=folder, port=0, **options)
+    settings = Settings(folder=folder, **{"port": 0, **options})
     app = create_app(pipe, settings, "tiny")
     server = Server(app, settings, app.state.service)
     thread = threading.Thread(target=server.run, name="server")

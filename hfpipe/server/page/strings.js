@@ -95,7 +95,6 @@ const STRINGS = {
     problemCut: "La respuesta quedó a medias",
     remedyCut: "{detail} Pregunta otra vez.",
     retry: "Intentar ahora",
-    giveKey: "Dar la clave",
     dismiss: "Cerrar el aviso",
 
     you: "Tú",
@@ -237,7 +236,6 @@ const STRINGS = {
     problemCut: "The answer was cut short",
     remedyCut: "{detail} Ask again.",
     retry: "Try now",
-    giveKey: "Give the key",
     dismiss: "Close the notice",
 
     you: "You",
