@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -183,16 +184,14 @@ def test_the_conversation_goes_on_after_the_server_was_restarted(chromium, offli
         visited.errors[:] = [error for error in visited.errors if "ERR_CONNECTION_REFUSED" not in error]
         return answers
 
-    found = []
-    with running(offline_pipe, tmp_path, port=port) as server:
-        page = threading.Thread(target=lambda: found.extend(visit(chromium, server.url, talk)))
-        page.start()
-        assert stopped.wait(60)
-    with running(offline_pipe, tmp_path, port=port):
-        restarted.set()
-        page.join(60)
-    assert len(found) == 2
-    assert histories == [[], ["¿Cuál es la capital de Francia?", found[0]]]
+    with ThreadPoolExecutor(1) as pool:
+        with running(offline_pipe, tmp_path, port=port) as server:
+            visiting = pool.submit(visit, chromium, server.url, talk)
+            assert stopped.wait(60)
+        with running(offline_pipe, tmp_path, port=port):
+            restarted.set()
+            answers = visiting.result(60)
+    assert histories == [[], ["¿Cuál es la capital de Francia?", answers[0]]]
 
 
 def test_a_server_that_is_full_is_waited_for(chromium, offline_pipe, tmp_path):

@@ -76,4 +76,3 @@ export function openRealtime(model) {
   const key = readKey();
   return new WebSocket(url, key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"]);
 }
-

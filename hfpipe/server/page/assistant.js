@@ -61,7 +61,7 @@ export class Assistant extends EventTarget {
     return this.#isRecording || (this.isHandsFree && this.#microphone.isOpen);
   }
 
-  // The turn of a question that is being asked, or of an answer that is being heard.
+  // Names what is being heard; null while nothing is.
   get playing() {
     return this.#player.isPlaying ? this.#player.id : null;
   }
@@ -72,7 +72,10 @@ export class Assistant extends EventTarget {
     const turn_detection = this.isHandsFree ? { type: "semantic_vad" } : null;
     const input = { format: PCM, turn_detection, transcription: { model: "whisper", language } };
     const audio = { input, output: { format: PCM, voice } };
-    this.#connection.send({ type: "session.update", session: { type: "realtime", output_modalities: ["audio"], audio } });
+    this.#connection.send({
+      type: "session.update",
+      session: { type: "realtime", output_modalities: ["audio"], audio },
+    });
   }
 
   // Changes between pressing and hands-free.
@@ -190,7 +193,12 @@ export class Assistant extends EventTarget {
     if (answer && !answer.cut) {
       const heard = answer.id === this.#player.id ? milliseconds : 0;
       this.#conversation.change(answer, { cut: "cut" });
-      this.#connection.send({ type: "conversation.item.truncate", item_id: answer.id, content_index: 0, audio_end_ms: heard });
+      this.#connection.send({
+        type: "conversation.item.truncate",
+        item_id: answer.id,
+        content_index: 0,
+        audio_end_ms: heard,
+      });
       this.#connection.send({ type: "conversation.item.retrieve", item_id: answer.id });
     }
     this.#response = null;
@@ -272,7 +280,11 @@ export class Assistant extends EventTarget {
       this.#changeTurn(item_id, { isDone: true });
     },
     "conversation.item.retrieved": ({ item }) => {
-      const said = item.content?.map((part) => part.transcript ?? part.text ?? "").join(" ").trim() ?? "";
+      const said =
+        item.content
+          ?.map((part) => part.transcript ?? part.text ?? "")
+          .join(" ")
+          .trim() ?? "";
       if (item.role === "assistant") this.#changeTurn(item.id, { heard: said });
     },
     "response.created": ({ response }) => {
@@ -318,7 +330,8 @@ export class Assistant extends EventTarget {
     if (response.id === this.#response) this.#response = null;
     const turn = this.#conversation.answerTo(response.id);
     const hearing = this.#hearing === undefined ? {} : { asr: this.#hearing };
-    if (turn) this.#conversation.change(turn, { isDone: true, times: { ...turn.times, ...hearing, ...times(response) } });
+    if (turn)
+      this.#conversation.change(turn, { isDone: true, times: { ...turn.times, ...hearing, ...times(response) } });
     this.#hearing = undefined;
     if (response.status === "failed" || response.status === "incomplete") {
       this.#tellProblem("Cut", response.status_details?.error?.message ?? "");

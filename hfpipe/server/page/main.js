@@ -13,8 +13,15 @@ import { Turns } from "./turns.js";
 import { Voices } from "./voices.js";
 
 const CHOICES = "hfpipe.choices";
+const FIRST = ["es", "en", "pt", "fr", "it"]; // languages of the list
 const REGIONS = { es: ["ES", "MX", "CO", "AR", "CL", "PE", "US"], en: ["US", "GB"], pt: ["BR", "PT"] };
-const KEYS = { ready: "keySpace", paused: "keySpace", listening: "keySpace", thinking: "keyEscape", speaking: "keyEscape" };
+const KEYS = {
+  ready: "keySpace",
+  paused: "keySpace",
+  listening: "keySpace",
+  thinking: "keyEscape",
+  speaking: "keyEscape",
+};
 const HELD = 400; // milliseconds from which a press ends when it is let go
 
 const find = (id) => document.getElementById(id);
@@ -82,12 +89,13 @@ function showProblem() {
 function showLanguages() {
   const { languages, language } = connection.model;
   const names = new Intl.DisplayNames(pageLanguage(), { type: "language", languageDisplay: "standard" });
-  const first = ["es", "en", "pt", "fr", "it"];
-  const order = (code) => (first.includes(code) ? first.indexOf(code) : first.length);
-  const codes = languages.toSorted((a, b) => order(a) - order(b)).flatMap((code) => [code, ...(REGIONS[code] ?? []).map((region) => `${code}-${region}`)]);
-  const chosen = choices().language ?? kept.language ?? navigator.languages.find((tag) => tag.startsWith(`${language}-`));
+  const order = (code) => (FIRST.includes(code) ? FIRST.indexOf(code) : FIRST.length);
+  const withRegions = (code) => [code, ...(REGIONS[code] ?? []).map((region) => `${code}-${region}`)];
+  const codes = languages.toSorted((a, b) => order(a) - order(b)).flatMap(withRegions);
+  const preferred = navigator.languages.flatMap((tag) => [tag, tag.split("-")[0]]);
+  const wanted = [choices().language, kept.language, ...preferred, language, codes[0]];
   find("language").replaceChildren(...codes.map((code) => new Option(capital(names.of(code)), code)));
-  find("language").value = [chosen, language, codes[0]].find((code) => codes.includes(code));
+  find("language").value = wanted.find((code) => codes.includes(code));
 }
 
 function showPage() {
@@ -104,7 +112,9 @@ function showPage() {
     item.append(button);
     return item;
   });
-  find("welcome").querySelector("ul").replaceChildren(...examples);
+  find("welcome")
+    .querySelector("ul")
+    .replaceChildren(...examples);
   if (connection.model) showLanguages();
   voices.show();
   turns.showAll();
@@ -188,11 +198,15 @@ find("fresh").addEventListener("click", () => {
   problem = null;
   assistant.startOver();
 });
-find("problem").querySelector(".act").addEventListener("click", () => connection.open());
-find("problem").querySelector(".quiet").addEventListener("click", () => {
-  problem = null;
-  showProblem();
-});
+find("problem")
+  .querySelector(".act")
+  .addEventListener("click", () => connection.open());
+find("problem")
+  .querySelector(".quiet")
+  .addEventListener("click", () => {
+    problem = null;
+    showProblem();
+  });
 
 find("key-dialog").addEventListener("close", () => {
   if (find("key").value) writeKey(find("key").value);
@@ -217,7 +231,9 @@ function saveTurn(turn) {
 }
 
 find("save-text").addEventListener("click", () => save(conversation.toText(), fileName("txt")));
-find("save-json").addEventListener("click", () => save(conversation.toJson(connection.model?.model), fileName("json")));
+find("save-json").addEventListener("click", () =>
+  save(conversation.toJson(connection.model?.model), fileName("json")),
+);
 find("save-sound").addEventListener("click", () => save(conversation.toSound(), fileName("wav")));
 find("save-menu").addEventListener("toggle", () => {
   for (const name of ["text", "json"]) find(`save-${name}`).disabled = conversation.turns.length === 0;

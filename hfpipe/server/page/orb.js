@@ -112,7 +112,8 @@ export class Orb {
     context.beginPath();
     for (let i = 0; i < POINTS; i++) {
       const angle = (i / POINTS) * 2 * Math.PI;
-      const wave = Math.sin(2 * angle + turn) + 0.6 * Math.sin(3 * angle - 1.7 * turn) + 0.3 * Math.sin(5 * angle + 2.3 * turn);
+      const wave =
+        Math.sin(2 * angle + turn) + 0.6 * Math.sin(3 * angle - 1.7 * turn) + 0.3 * Math.sin(5 * angle + 2.3 * turn);
       const reached = radius * (1 + wobble * wave);
       context.lineTo(reached * Math.cos(angle), reached * Math.sin(angle));
     }

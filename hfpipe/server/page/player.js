@@ -50,7 +50,10 @@ export class Player extends EventTarget {
       this.#heard = 0;
     }
     const buffer = this.#context.createBuffer(1, samples.length, RATE);
-    buffer.copyToChannel(Float32Array.from(samples, (sample) => sample / 32768), 0);
+    buffer.copyToChannel(
+      Float32Array.from(samples, (sample) => sample / 32768),
+      0,
+    );
     const source = new AudioBufferSourceNode(this.#context, { buffer });
     source.connect(this.#analyser);
     const now = this.#context.currentTime;

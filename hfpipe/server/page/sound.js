@@ -36,7 +36,8 @@ export function loudness(samples, scale = 1) {
 // Returns a WAV file.
 export function toWav(samples) {
   const header = new DataView(new ArrayBuffer(44));
-  const write = (position, letters) => [...letters].forEach((letter, i) => header.setUint8(position + i, letter.charCodeAt(0)));
+  const write = (position, letters) =>
+    [...letters].forEach((letter, i) => header.setUint8(position + i, letter.charCodeAt(0)));
   write(0, "RIFF");
   header.setUint32(4, 36 + samples.byteLength, true);
   write(8, "WAVEfmt ");

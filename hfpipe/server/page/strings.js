@@ -73,13 +73,15 @@ const STRINGS = {
     hintRefused: "Mira el aviso",
 
     problemDenied: "El micrófono está bloqueado",
-    remedyDenied: "Pulsa el icono junto a la dirección de la página, permite el micrófono y toca otra vez. También puedes escribir.",
+    remedyDenied:
+      "Pulsa el icono junto a la dirección de la página, permite el micrófono y toca otra vez. También puedes escribir.",
     problemMissing: "No se encuentra ningún micrófono",
     remedyMissing: "Conecta uno y toca otra vez. También puedes escribir.",
     problemTaken: "Otro programa está usando el micrófono",
     remedyTaken: "Ciérralo y toca otra vez. También puedes escribir.",
     problemInsecure: "Aquí el navegador no da el micrófono",
-    remedyInsecure: "Solo lo permite en https:// y en localhost, y esta página vino de {origin}. Ábrela como http://localhost en el mismo equipo, o pon el servidor tras un proxy con TLS. Mientras tanto puedes escribir y oír.",
+    remedyInsecure:
+      "Solo lo permite en https:// y en localhost, y esta página vino de {origin}. Ábrela como http://localhost en el mismo equipo, o pon el servidor tras un proxy con TLS. Mientras tanto puedes escribir y oír.",
     problemMicrophone: "El micrófono no funciona",
     remedyMicrophone: "Toca otra vez. También puedes escribir. ({detail})",
     problemWaiting: "Se perdió la conexión",
@@ -124,13 +126,15 @@ const STRINGS = {
 
     voiceTitle: "Añadir una voz",
     voiceClone: "Con 10 a 15 segundos de una sola persona, el modelo clona su voz.",
-    voiceBlend: "Con 10 a 15 segundos de una sola persona, el modelo busca entre sus voces la mezcla más parecida. No es un clon.",
+    voiceBlend:
+      "Con 10 a 15 segundos de una sola persona, el modelo busca entre sus voces la mezcla más parecida. No es un clon.",
     voiceName: "Nombre de la voz",
     voiceRecording: "Grabación",
     voiceRecord: "Grabar",
     voiceRecordEnd: "Terminar",
     voiceUpload: "Subir un archivo",
-    voiceRead: "Puedes leer esto: «Me llamo como me llamo, y acepto que se use mi voz para leer respuestas en voz alta. El viento del norte y el sol discutían sobre cuál de los dos era más fuerte».",
+    voiceRead:
+      "Puedes leer esto: «Me llamo como me llamo, y acepto que se use mi voz para leer respuestas en voz alta. El viento del norte y el sol discutían sobre cuál de los dos era más fuerte».",
     voiceTaken: "Grabado: {seconds} s",
     voiceFile: "Archivo: {name}",
     voiceConsentBy: "Quién da su consentimiento",
@@ -220,7 +224,8 @@ const STRINGS = {
     problemTaken: "Another program is using the microphone",
     remedyTaken: "Close it and tap again. You can also type.",
     problemInsecure: "The browser gives no microphone here",
-    remedyInsecure: "It does so on https:// and localhost alone, and this page came from {origin}. Open it as http://localhost on the same machine, or put the server behind a proxy with TLS. Meanwhile you can type, and hear.",
+    remedyInsecure:
+      "It does so on https:// and localhost alone, and this page came from {origin}. Open it as http://localhost on the same machine, or put the server behind a proxy with TLS. Meanwhile you can type, and hear.",
     problemMicrophone: "The microphone doesn't work",
     remedyMicrophone: "Tap again. You can also type. ({detail})",
     problemWaiting: "The connection was lost",
@@ -265,13 +270,15 @@ const STRINGS = {
 
     voiceTitle: "Add a voice",
     voiceClone: "From 10 to 15 seconds of one person alone, the model clones their voice.",
-    voiceBlend: "From 10 to 15 seconds of one person alone, the model finds the most similar blend of its own voices. It is no clone.",
+    voiceBlend:
+      "From 10 to 15 seconds of one person alone, the model finds the most similar blend of its own voices. It is no clone.",
     voiceName: "Name of the voice",
     voiceRecording: "Recording",
     voiceRecord: "Record",
     voiceRecordEnd: "End",
     voiceUpload: "Upload a file",
-    voiceRead: "You may read this: “My name is my own, and I agree that my voice be used to read answers aloud. The north wind and the sun were arguing about which of them was the stronger.”",
+    voiceRead:
+      "You may read this: “My name is my own, and I agree that my voice be used to read answers aloud. The north wind and the sun were arguing about which of them was the stronger.”",
     voiceTaken: "Recorded: {seconds} s",
     voiceFile: "File: {name}",
     voiceConsentBy: "Who consents",
@@ -301,13 +308,16 @@ export function text(key, values = {}) {
 }
 
 function format(value) {
-  return typeof value === "number" ? value.toLocaleString(language, { maximumFractionDigits: value < 10 ? 1 : 0 }) : value;
+  return typeof value === "number"
+    ? value.toLocaleString(language, { maximumFractionDigits: value < 10 ? 1 : 0 })
+    : value;
 }
 
 // Writes the texts of all elements below one.
 export function translate(root) {
   for (const element of root.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
-  for (const element of root.querySelectorAll("[data-label]")) element.ariaLabel = element.title = text(element.dataset.label);
+  for (const element of root.querySelectorAll("[data-label]"))
+    element.ariaLabel = element.title = text(element.dataset.label);
   for (const element of root.querySelectorAll("[data-hint]")) element.placeholder = text(element.dataset.hint);
 }
 

@@ -11,6 +11,7 @@ export class Turns {
   #told = document.getElementById("words-told");
   #frame = document.getElementById("conversation");
   #elements = new Map(); // by the turns' ids
+  #playing = null; // what was heard when it was last shown
   #conversation;
   #assistant;
   #onSave;
@@ -90,6 +91,8 @@ export class Turns {
   }
 
   #showPlaying() {
+    if (this.#assistant.playing === this.#playing) return;
+    this.#playing = this.#assistant.playing;
     for (const turn of this.#conversation.turns) {
       if (turn.role === "assistant" && this.#elements.has(turn.id)) this.#showPlay(turn, this.#elements.get(turn.id));
     }
@@ -103,7 +106,11 @@ export class Turns {
       const label = isPlaying ? text("stop") : name;
       button.querySelector("use").setAttribute("href", isPlaying ? "#icon-stop" : "#icon-play");
       button.querySelector("span").textContent = label;
-      button.ariaLabel = isPlaying ? `${text("stop")} (${name})` : isBase ? text("playBase") : `${text("play")}: ${label}`;
+      button.ariaLabel = isPlaying
+        ? `${text("stop")} (${name})`
+        : isBase
+          ? text("playBase")
+          : `${text("play")}: ${label}`;
     }
   }
 
@@ -121,7 +128,8 @@ export class Turns {
     });
     element.querySelector(".times ul").replaceChildren(...items);
     const { heard } = times;
-    element.querySelector(".heard").textContent = heard === undefined ? "" : text("timeHeard", { seconds: seconds(heard) });
+    element.querySelector(".heard").textContent =
+      heard === undefined ? "" : text("timeHeard", { seconds: seconds(heard) });
   }
 
   // Tells screen readers whole turns: words that change as they come would be read again and again.

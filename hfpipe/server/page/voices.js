@@ -26,7 +26,9 @@ export class Voices extends EventTarget {
     this.chosen = chosen;
     this.#select.addEventListener("change", () => this.#choose(this.#select.value));
     document.getElementById("add-voice").addEventListener("click", () => this.#open());
-    this.#record.addEventListener("click", () => (this.#microphone.isOpen ? this.#endRecording() : this.#startRecording()));
+    this.#record.addEventListener("click", () =>
+      this.#microphone.isOpen ? this.#endRecording() : this.#startRecording(),
+    );
     document.getElementById("voice-file").addEventListener("change", ({ target }) => this.#take(target.files[0]));
     this.#dialog.querySelector(".cancel").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("close", () => this.#microphone.close());
@@ -85,7 +87,9 @@ export class Voices extends EventTarget {
     try {
       await this.#microphone.open((block) => this.#hear(block));
     } catch (error) {
-      this.#tellWrong(`${text(`problem${error.kind}`)}. ${text(`remedy${error.kind}`, { detail: error.message, origin: location.origin })}`);
+      this.#tellWrong(
+        `${text(`problem${error.kind}`)}. ${text(`remedy${error.kind}`, { detail: error.message, origin: location.origin })}`,
+      );
     }
     this.#showSample();
   }
@@ -112,7 +116,9 @@ export class Voices extends EventTarget {
     URL.revokeObjectURL(audio.src);
     audio.hidden = !sample;
     if (sample) audio.src = URL.createObjectURL(sample);
-    this.#dialog.querySelector(".taken").textContent = sample ? (about ?? text("voiceFile", { name: sample.name })) : "";
+    this.#dialog.querySelector(".taken").textContent = sample
+      ? (about ?? text("voiceFile", { name: sample.name }))
+      : "";
     if (sample) this.#tellWrong("");
     this.#showSample();
   }
