@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # type checkers read the names here
     from .pipeline.live_stream import Stream as Stream
     from .pipeline.llm_local import LLM as LLM
     from .pipeline.llm_remote import RemoteLLM as RemoteLLM
+    from .pipeline.space_demo import demo as demo
     from .pipeline.text_speakable import speakable as speakable
     from .pipeline.tts_kokoro import Kokoro as Kokoro
     from .pipeline.tts_load import load_tts as load_tts
@@ -97,6 +98,7 @@ _MODULES = {  # by public name, the module that holds it
     "transcribe": "pipeline.asr_whisper",
     "speakable": "pipeline.text_speakable",
     "hub_reachable": "pipeline.hub_access",
+    "demo": "pipeline.space_demo",
     "check_machine": "cli.machine",
     "record": "notebook.recorder",
 }

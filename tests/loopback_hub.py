@@ -1,7 +1,8 @@
 """A small Hugging Face Hub on 127.0.0.1, for tests to push to and to load from with the real client.
 
-It speaks what `huggingface_hub` and transformers ask of model repos: commits, branches, tags and pull requests,
-regular and LFS files, private and gated repos. Everything is kept in memory, and goes with the object.
+It speaks what `huggingface_hub` and transformers ask of models and Spaces: commits, branches, tags and pull requests,
+regular and LFS files, private and gated repos. A Space's name begins with "spaces/". Everything is kept in memory, and
+goes with the object.
 """
 
 import base64
@@ -82,7 +83,7 @@ class Commit:
 
 @dataclass
 class Repo:
-    """A model repo: its commits by id, in the order they came, and its refs by full name (`refs/heads/main`)."""
+    """A repo: its commits by id, in the order they came, and its refs by full name (`refs/heads/main`)."""
 
     name: str
     private: bool = False
@@ -189,7 +190,7 @@ def byte_range(header: str | None, size: int) -> range | None:
 
 def route(method: str, template: str) -> Callable[[Callable], Callable]:
     """Has a method of `LoopbackHub` answer such requests; it's given what stands for each name in braces."""
-    parts = {"{repo}": "(?P<repo>[^/]+/[^/]+)", "{path}": "(?P<path>.+)"}
+    parts = {"{repo}": "(?P<repo>(?:spaces/)?[^/]+/[^/]+)", "{path}": "(?P<path>.+)"}
     pattern = re.sub(r"{(\w+)}", lambda name: parts.get(name[0], f"(?P<{name[1]}>[^/]+)"), template)
 
     def register(function: Callable) -> Callable:
@@ -246,6 +247,7 @@ class LoopbackHub:
             try:
                 self.fault(request.path)
                 request.user = self.user_of(request)
+                quoted_path = quoted_path.replace("/api/spaces/", "/api/models/spaces/", 1)
                 for method, pattern, function in ROUTES:
                     match = pattern.fullmatch(quoted_path)
                     if match and method == request.method.replace("HEAD", "GET"):
@@ -271,7 +273,7 @@ class LoopbackHub:
 
     def owns(self, user: str | None, name: str) -> bool:
         """Tells whether a user may write to a repo, and read it where it's private or gated."""
-        namespace = name.split("/")[0]
+        namespace = name.split("/")[-2]
         return user is not None and (user == namespace or user in self.orgs.get(namespace, ()))
 
     def open(self, request: Request, name: str, to: str = "read") -> Repo:
@@ -315,18 +317,20 @@ class LoopbackHub:
 
     @route("POST", "/api/repos/create")
     def create_repo(self, request: Request) -> dict | Reply:
-        """Makes a repo, once."""
+        """Makes a repo, once; a Space says with what it is made."""
         asked = json.loads(request.body)
+        kind = asked.get("type", "model")
         name = f"{asked['organization'] or request.user}/{asked['name']}"
+        name = f"spaces/{name}" if kind == "space" else name
         if request.user is None:
             raise Refusal(401, "Invalid username or password.")
         if not self.owns(request.user, name):
-            raise Refusal(403, f"You don't have the rights to create a model under the namespace of {name}")
-        if asked.get("type", "model") != "model":
-            raise Refusal(400, "The loopback Hub has model repos only.")
+            raise Refusal(403, f"You don't have the rights to create a {kind} under the namespace of {name}")
+        if kind not in ("model", "space") or kind == "space" and "sdk" not in asked:
+            raise Refusal(400, "The loopback Hub has models, and Spaces with an sdk.")
         answer = {"url": f"{self.url}/{name}", "name": name}
         if name in self.repos:
-            return Reply(json.dumps(answer | {"error": "You already created this model repo"}).encode(), 409)
+            return Reply(json.dumps(answer | {"error": f"You already created this {kind} repo"}).encode(), 409)
         self.add_repo(name, private=asked.get("visibility") == "private")
         return answer
 

@@ -7,7 +7,7 @@ import pytest
 from transformers.dynamic_module_utils import get_relative_import_files
 
 import hfpipe
-from hfpipe.pipeline import hub_code
+from hfpipe.pipeline import hub_code, hub_space
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = ROOT / "hfpipe" / "pipeline"
@@ -81,11 +81,13 @@ def test_the_offline_repo_carries_its_own_parts(offline_pipe, tmp_path):
 
 
 def test_every_module_of_the_pipeline_travels_with_some_repo():
-    """But for those that can't be saved: a part behind a server."""
+    """But for a part behind a server, which can't be saved, and for what travels to a Space and stands alone."""
     travels = set().union(
         *(closure("voice_qa", module) for module in hub_code.MODULES.values() if module != "llm_remote")
     )
-    assert {file.name for file in MODULES} - travels == {"__init__.py", "llm_remote.py"}
+    to_spaces = {name for name in hub_space.DEMO if name.endswith(".py")}
+    assert {file.name for file in MODULES} - travels == {"__init__.py", "llm_remote.py"} | to_spaces
+    assert not [level for name in to_spaces for level, _, _ in imports(PIPELINE / name) if level]
 
 
 def test_a_part_that_a_repo_does_not_carry_says_what_to_do(monkeypatch):

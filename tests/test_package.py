@@ -16,7 +16,7 @@ import hfpipe
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
-TRACKED = ("benchmarks", "examples", "finetune", "hfpipe", "notebooks", "tests")
+TRACKED = ("benchmarks", "deploy", "examples", "finetune", "hfpipe", "notebooks", "tests")
 
 
 def files_of(folder: str, *suffixes: str) -> set[str]:
@@ -111,6 +111,7 @@ def test_the_tests_of_the_sdist_pass(unpacked):
 
 
 MISSING = [
+    ("gradio", "demo", "hfpipe.demo(None)"),
     ("openai", "remote", "hfpipe.RemoteLLM('http://127.0.0.1:1/v1', 'model')"),
     ("resemblyzer", "lab", "from hfpipe.pipeline.audio_speaker import similarity; similarity(VOICE, VOICE)"),
     ("onnxruntime", "offline", "hfpipe.load(hfpipe.offline_repo())"),

@@ -150,11 +150,12 @@ def make_repo_card(folder: Path, repo_id: str, languages, clones: bool, tags=Non
         f"| {'in `' + _place(name, named) + '`' if parts[name].is_folder else 'its own repo'} | {licenses[name]} |"
         for name in parts
     ]
+    language, question = example_question(languages)
     text = TEXT.format(
         name=repo_id.split("/")[-1],
         repo_id=repo_id,
-        language=next((code for code in QUESTIONS if not languages or code in languages), languages and languages[0]),
-        question=next((text for code, text in QUESTIONS.items() if not languages or code in languages), "1, 2, 3"),
+        language=language,
+        question=question,
         parts="\n".join(rows),
         license=license,
         results=_results(results),
@@ -162,6 +163,14 @@ def make_repo_card(folder: Path, repo_id: str, languages, clones: bool, tags=Non
         end=END,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def example_question(languages) -> tuple[str, str]:
+    """Return one of a voice's languages, ISO 639-1, and a question in it. None as languages are all."""
+    for code, text in QUESTIONS.items():
+        if not languages or code in languages:
+            return code, text
+    return languages[0], "1, 2, 3"
 
 
 def merge_cards(old: ModelCard, new: ModelCard) -> ModelCard:

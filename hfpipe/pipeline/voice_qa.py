@@ -24,6 +24,7 @@ from .hub_access import DEFAULT_WHISPER, split_revision
 from .hub_code import import_part
 from .hub_parts import Source, find_folder, find_part, find_source
 from .hub_repo import upload_repo, write_repo
+from .hub_space import check_space, push_space
 from .hub_weights import check_weights
 from .internals import arguments_of_pipeline
 from .live_conversation import Conversation
@@ -270,6 +271,7 @@ class VoiceQAPipeline(Pipeline):
         create_pr: bool = False,
         max_shard_size: int | str = "5GB",
         tags: list[str] | None = None,
+        space: bool = False,
     ) -> CommitInfo:
         """Save the pipeline and upload it to the Hub in one commit, with a model card made for it.
 
@@ -279,21 +281,32 @@ class VoiceQAPipeline(Pipeline):
         Args:
             repo_id: "user/name" or "name"; the repo is made where there is none.
             copy_parts, max_shard_size: see `save_pretrained`.
-            private: whether a new repo is private; None is the account's default.
+            private: whether a new repo, and a new Space, is private; None is the account's default.
             revision: branch to push to, made where there is none.
             token: None is the one that the pipeline was loaded with, or that of `hf auth login` or `HF_TOKEN`.
             commit_message, commit_description, create_pr: of the commit.
             tags: further tags for the card.
+            space: make a Space as well, under the same name: a page to ask the repo aloud at this commit, as
+                `hfpipe.demo` makes it. A Space of a private repo needs a secret HF_TOKEN that may read it.
+
+        Returns:
+            The commit in the repo.
 
         Raises:
-            ValueError: see `save_pretrained`. HfHubHTTPError: the Hub refuses; the repo's content stays as it was.
+            ValueError: see `save_pretrained`; or `space` with `create_pr`. HfHubHTTPError: the Hub refuses; the repo's
+                content stays as it was. ImportError: `space` without hfpipe.
         """
+        if space:
+            check_space(create_pr)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "repo")
             write_repo(self, folder, copy_parts, max_shard_size)
             commit = {"commit_message": commit_message, "commit_description": commit_description}
             token = self.token if token is None else token
-            return upload_repo(self, folder, repo_id, private, revision, token, tags, create_pr=create_pr, **commit)
+            pushed = upload_repo(self, folder, repo_id, private, revision, token, tags, create_pr=create_pr, **commit)
+            if space:
+                push_space(self, folder, pushed, private, token, **commit)
+            return pushed
 
     def _sanitize_parameters(self, **options):
         return {}, {"request": self.defaults.updated(**options)}, {}
