@@ -11,7 +11,7 @@ import html
 import io
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -241,7 +241,7 @@ class _Visits:
         except (ValueError, MemoryError, FileNotFoundError) as error:
             gr.Warning(_explain(error, words))
 
-    async def _events(self, question, spoken, reference, compare, turns) -> AsyncIterator:
+    async def _events(self, question, spoken, reference, compare, turns) -> AsyncGenerator[Any, None]:
         """Yield the events of an answer. Two voices are compared by a plain call, which is done in one event."""
         options = {
             "language": None if spoken == DETECT else spoken,
