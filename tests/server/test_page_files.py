@@ -70,7 +70,7 @@ def test_the_page_is_told_what_the_model_can(server, xtts_server):
 def test_all_texts_are_in_both_languages():
     source = files()["strings.js"]
     spanish, english = source.split("\n  en: {")
-    keys = [set(re.findall(r"^    (\w+): ", part, re.MULTILINE)) for part in (spanish, english)]
+    keys = [set(re.findall(r"^    (\w+):", part, re.MULTILINE)) for part in (spanish, english)]
     assert keys[0] == keys[1] and len(keys[0]) > 100
     named = set(re.findall(r'data-(?:text|label|hint)="(\w+)"', files()["index.html"]))
     named |= {
