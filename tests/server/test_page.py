@@ -239,6 +239,7 @@ def test_an_insecure_address_says_why_there_is_no_microphone_and_typing_goes_on(
         await visited.ask("¿Cuál es la capital de Francia?")
         [answer] = await visited.answered(1)
         assert "París" in answer and max(peak for _, peak in await page.evaluate("loudness")) > 0.05
+        visited.errors[:] = [error for error in visited.errors if "Cross-Origin-Opener-Policy" not in error]
 
     with running(offline_pipe, tmp_path, port=port, origins=(address,)):
         visit(chromium, address, talk)

@@ -132,7 +132,7 @@ def visit(
             await context.close()
 
     result, errors = chromium.run(run(), seconds)
-    assert not errors
+    assert not errors, errors
     return result
 
 
