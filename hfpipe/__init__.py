@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # type checkers read the names here
     from .loading import load as load
     from .loading import load_asr as load_asr
     from .notebook.recorder import record as record
+    from .offline.pypi_turns import smart_turn as smart_turn
     from .offline.repo import offline_repo as offline_repo
+    from .offline.turn_detector import SmartTurn as SmartTurn
     from .pipeline.asr_whisper import transcribe as transcribe
     from .pipeline.audio import Reference as Reference
     from .pipeline.audio import load_audio as load_audio
@@ -64,6 +66,7 @@ _MODULES = {  # by public name, the module that holds it
     "load": "loading",
     "load_asr": "loading",
     "offline_repo": "offline.repo",
+    "smart_turn": "offline.pypi_turns",
     "VoiceQAPipeline": "pipeline.voice_qa",
     "Engine": "pipeline.engine",
     "Request": "pipeline.engine_request",
@@ -78,6 +81,7 @@ _MODULES = {  # by public name, the module that holds it
     "Endpointer": "pipeline.live_endpointer",
     "TurnBegan": "pipeline.live_endpointer",
     "TurnEnded": "pipeline.live_endpointer",
+    "SmartTurn": "offline.turn_detector",
     "Unheard": "pipeline.live_listen",
     "NoSpeech": "pipeline.errors",
     "LLM": "pipeline.llm_local",

@@ -49,6 +49,7 @@ def serve(
             import prometheus_client as _prometheus_client  # noqa: F401
             import python_multipart as _python_multipart  # noqa: F401
             import uvicorn as _uvicorn  # noqa: F401
+            import websockets as _websockets  # noqa: F401
         except ImportError as error:
             raise ImportError(EXTRA.format(error.name)) from error
         from ..pipeline.asr_whisper import language_code
@@ -73,10 +74,22 @@ def serve(
         check_port(host, port)  # before the models load
         with quiet_transformers():
             pipe, sources = load_voice_qa(model, llm, tts)
-            app = create_app(pipe, settings, os.path.basename((model or sources["model"]).rstrip("/")) or "voice-qa")
+            name = os.path.basename((model or sources["model"]).rstrip("/")) or "voice-qa"
+            app = create_app(pipe, settings, name, _load_turn_detector())
             with step("Warming up"):
                 app.state.service.warm_up()
             shown = f"[{host}]" if ":" in host else host
             progress.print(f"Serving on http://{shown}:{port} – endpoints at /docs, Ctrl-C ends it", highlight=False)
             Server(app, settings, app.state.service).run()
         progress.print("Stopped.")
+
+
+def _load_turn_detector():
+    """Return Smart Turn, or None where it can't be had: the server works without."""
+    from ..offline.pypi_turns import smart_turn
+
+    try:
+        return smart_turn(progress.print)
+    except (OSError, ImportError, ValueError) as error:
+        progress.print(f"Note: hands-free turns end by pauses alone. {error}", highlight=False)
+        return None

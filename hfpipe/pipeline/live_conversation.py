@@ -1,10 +1,12 @@
 """Talk in turns: each question may refer to what was said before."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
 
 from .audio import SAMPLING_RATE
-from .live_endpointer import PAUSE, Endpointer
+from .live_endpointer import Endpointer
 from .live_listen import answer_turns
 from .live_stream import Stream
 
@@ -47,7 +49,8 @@ class Conversation:
         chunks: Iterable,
         *,
         sampling_rate: int = SAMPLING_RATE,
-        pause: float = PAUSE,
+        pause: float | None = None,
+        turn_detector: Callable[[np.ndarray], float] | None = None,
         interrupt: bool = True,
         **options,
     ) -> Iterator:
@@ -59,7 +62,10 @@ class Conversation:
                 while an answer is made. What they raise is raised where the events are read, after the turns that
                 ended before.
             sampling_rate: Hz of the chunks.
-            pause: seconds of silence that end a turn.
+            pause: seconds of silence that end a turn; by default 0.7, or 4 with a turn detector.
+            turn_detector: `hfpipe.smart_turn()`, or another function that takes a turn so far, float32 (samples,) at
+                16 kHz, and returns the probability that it is complete. A turn that sounds complete then ends sooner
+                than after `pause`; see `Endpointer`.
             interrupt: whether who speaks into an answer stops it. Through loudspeakers, without echo cancellation,
                 the answer would hear and stop itself: then give False, and nothing is heard while an answer is made
                 or, by the clock, is played.
@@ -81,7 +87,7 @@ class Conversation:
             TypeError, ValueError: an option that isn't valid.
         """
         self.stream(None, **options)  # refuses options now, and not in the first turn
-        return answer_turns(self, chunks, Endpointer(sampling_rate, pause), interrupt, options)
+        return answer_turns(self, chunks, Endpointer(sampling_rate, pause, turn_detector), interrupt, options)
 
     def to_json(self) -> str:
         """Return the turns as JSON, for `history=`."""

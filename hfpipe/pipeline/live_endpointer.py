@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from .audio_vad import SPEECH_THRESHOLD, new_detector
 FRAME = 512  # samples that silero-vad hears at once at 16 kHz
 HYSTERESIS, LOWEST = 0.15, 0.01  # silence begins so far below the threshold of speech, or there: silero-vad's own
 PAUSE = 0.7  # seconds of silence that end a turn
+LONGEST_PAUSE = 4.0  # seconds that end a turn which doesn't sound complete
+ASK_AFTER = 0.2  # seconds of silence; later, a turn detector tells complete turns less well from others
 VALID_PAUSES = (0.1, 10.0)  # seconds; a "p" or a "t" is silent for nearly as long as the first
 VALID_MARGINS = (0.0, 10.0)
 VALID_THRESHOLDS = (0.0, 1.0)
@@ -64,7 +67,11 @@ class Endpointer:
 
     Args:
         sampling_rate: Hz of the chunks.
-        pause: seconds of silence that end a turn, 0.1 to 10.
+        pause: seconds of silence that end a turn, 0.1 to 10; by default 0.7, or 4 with a turn detector.
+        turn_detector: a `SmartTurn`, or another function that takes a turn so far, float32 (samples,) at 16 kHz, and
+            returns the probability that it is complete. It is asked once in each pause, after 0.2 s, by the thread
+            that pushes, and the turn ends after `pause * (1 - probability)` seconds of silence: soon where it sounds
+            complete, and late where somebody is looking for a word.
         threshold: the probability, 0 to 1, from which silero-vad's frames count as speech. A higher one needs
             clearer speech, as in a noisy room.
         margin: seconds, 0 to 10, that a turn keeps of what was heard before its speech and after it.
@@ -76,16 +83,20 @@ class Endpointer:
     def __init__(
         self,
         sampling_rate: int = SAMPLING_RATE,
-        pause: float = PAUSE,
+        pause: float | None = None,
+        turn_detector: Callable[[np.ndarray], float] | None = None,
         *,
         threshold: float = SPEECH_THRESHOLD,
         margin: float = MARGIN,
     ):
+        if pause is None:
+            pause = PAUSE if turn_detector is None else LONGEST_PAUSE
         _check("pause", pause, VALID_PAUSES, "seconds of silence that end a turn")
         _check("threshold", threshold, VALID_THRESHOLDS, "the probability from which a frame counts as speech")
         _check("margin", margin, VALID_MARGINS, "seconds around the speech that a turn keeps")
         self._rate, self._threshold = check_sampling_rate(sampling_rate, "the live audio"), threshold
         self._pause, self._margin = _frames_in(pause), _frames_in(margin)
+        self._turn_detector = turn_detector
         self._detector = new_detector()
         self.reset()
 
@@ -98,6 +109,7 @@ class Endpointer:
         self._heard = 0  # samples, in whole frames
         self._is_turn = False
         self._speech = self._silence = 0  # frames with speech, and without since the last of them
+        self._patience = self._pause  # frames of silence that end the turn
 
     @property
     def silence(self) -> float:
@@ -147,7 +159,7 @@ class Endpointer:
         if self._is_turn:
             return self._end_turn()
         if self._speech >= _frames_in(SHORTEST_SPEECH):
-            self._is_turn = True
+            self._is_turn, self._patience = True, self._pause
             return TurnBegan(at=(self._heard - FRAME * len(self._frames)) / SAMPLING_RATE)
         if self._silence >= _frames_in(LONGEST_GAP):
             self._speech = 0  # it was a click
@@ -156,7 +168,10 @@ class Endpointer:
         return None
 
     def _end_turn(self) -> TurnEnded | None:
-        if self._silence < self._pause and len(self._frames) < _frames_in(LONGEST_TURN):
+        if self._turn_detector is not None and self._silence == _frames_in(ASK_AFTER):
+            incomplete = 1 - self._turn_detector(np.concatenate(self._frames))
+            self._patience = math.ceil(self._pause * incomplete)
+        if self._silence < self._patience and len(self._frames) < _frames_in(LONGEST_TURN):
             return None
         frames = list(self._frames)
         end = len(frames) - max(0, self._silence - self._margin)

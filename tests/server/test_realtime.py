@@ -591,3 +591,28 @@ def test_what_a_session_may_hold_is_limited(parts):
     run(talk())
     [asked] = llm.asked
     assert "0 palabra" not in asked["question"] and "1 palabra" in asked["question"]
+
+
+def test_semantic_turns_end_where_they_sound_complete(make, tmp_path):
+    """The detector is asked in each pause: one that finds nothing complete until it has heard 1.5 s."""
+    asked = []
+
+    def detector(audio):
+        asked.append(len(audio) / 16_000)
+        return 0.97 if asked[-1] > 1.5 else 0.1
+
+    question = load(QUESTION)
+    half = len(question) // 3
+
+    async def talk(server):
+        detection = {"type": "semantic_vad", "eagerness": "high"}
+        async with talking(server, audio={"input": {"turn_detection": detection}}) as session:
+            await session.say(np.concatenate([question[:half], silence(1.2), question[half:], silence(1.0)]))
+            await session.until("response.done")
+            names = [event.type for event in session.events]
+            assert names.count("input_audio_buffer.speech_stopped") == 1
+            assert names.count("input_audio_buffer.speech_started") == 1
+            assert asked[0] < 1.5 < asked[-1]
+
+    with running(make(Recorder(), Tone()), tmp_path, turn_detector=detector) as server:
+        run(talk(server))

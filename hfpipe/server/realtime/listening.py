@@ -16,7 +16,7 @@ MAX_HELD = 120.0  # seconds of sound without a commit
 DRAFT_PAUSE = 0.2  # seconds of silence after which an answer may be begun, in case the turn has ended
 BARGE_IN = 0.6  # seconds of speech into an answer that are more than an "ajá"
 PAUSES = {"low": 1.2, "medium": 0.7, "auto": 0.7, "high": 0.4}  # seconds, of "semantic_vad" without a model
-EAGERNESS = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}  # seconds that an unfinished turn is waited for
+LONGEST_PAUSES = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}  # seconds, with a model: OpenAI's own
 
 
 @dataclass(frozen=True)
@@ -188,4 +188,7 @@ def new_detector(rate: int, options: dict, turn_detector) -> Endpointer:
     if options["type"] == "server_vad":
         pause, margin = options["silence_duration_ms"] / 1000, options["prefix_padding_ms"] / 1000
         return Endpointer(rate, pause, threshold=options["threshold"], margin=margin)
-    return Endpointer(rate, PAUSES[options["eagerness"]])
+    eagerness = options["eagerness"] or "auto"
+    if turn_detector is None:
+        return Endpointer(rate, PAUSES[eagerness])
+    return Endpointer(rate, LONGEST_PAUSES[eagerness], turn_detector)
