@@ -6,9 +6,10 @@ import io
 import soundfile
 from own_parts import wait_until
 
-# Notes what the page plays: the seconds and the loudest sample of each sound, and "stop" where one is stopped.
+# Notes what the page plays, the seconds and the loudest sample of each sound, and how many of these it stops.
 NOTES = """
 globalThis.played = [];
+globalThis.stopped = 0;
 const { start, stop } = AudioBufferSourceNode.prototype;
 AudioBufferSourceNode.prototype.start = function (...when) {
   const loudest = this.buffer.getChannelData(0).reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
@@ -16,7 +17,7 @@ AudioBufferSourceNode.prototype.start = function (...when) {
   return start.apply(this, when);
 };
 AudioBufferSourceNode.prototype.stop = function () {
-  played.push("stop");
+  stopped++;
   return stop.apply(this);
 };
 """
@@ -77,8 +78,12 @@ class Visitor:
         return [text.split("\n")[-1] for text in self.texts(".toast-body")]
 
     @property
-    def played(self) -> list:
+    def played(self) -> list[list[float]]:
         return self.chromium.run(self.page.evaluate("played"))
+
+    @property
+    def stopped(self) -> int:
+        return self.chromium.run(self.page.evaluate("stopped"))
 
     def voices(self) -> dict[str, tuple]:
         """Returns what the page keeps of an answer: samples and their rate in Hz by the name of the voice."""

@@ -242,7 +242,7 @@ class _Visits:
             gr.Warning(_explain(error, words))
 
     async def _events(self, question, spoken, reference, compare, turns) -> AsyncGenerator[Any, None]:
-        """Yield the events of an answer. Two voices are compared by a plain call, which is done in one event."""
+        """Yield the events of an answer. Two voices are compared by a plain call: one event, which nothing stops."""
         options = {
             "language": None if spoken == DETECT else spoken,
             "speaker_wav": Path(reference).read_bytes() if reference else None,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from chromium import Chromium, needs_chromium
+from conftest import EXAMPLES
 from demo_visitor import Visitor
 from huggingface_hub import ModelCard, SpaceCard
 from loopback_hub import LoopbackHub, child_environment, point_client_at
@@ -124,7 +125,8 @@ def test_a_pushed_space_answers_in_a_browser_without_hfpipe(hub, pipe, tmp_path)
             first, second = Visitor(browser, url), Visitor(browser, url, locale="en-US")
             first.upload(QUESTION, "Tu pregunta")
             first.press("Preguntar")
-            second.press("question.wav")
+            assert second.texts(".gallery-item") == ["question.wav"]
+            second.upload(EXAMPLES / "voz.wav", "Your question")
             second.press("Ask")
             assert first.has_turns(2, 60) and second.has_turns(2, 60)
             first.press("Preguntar")
@@ -132,7 +134,7 @@ def test_a_pushed_space_answers_in_a_browser_without_hfpipe(hub, pipe, tmp_path)
             assert len(second.texts()) == 2, "the other's conversation is the other's"
             for visitor in (first, second):
                 assert all(visitor.texts())
-                assert visitor.played and all(loudest > 0 for played in visitor.played for loudest in played[1:])
+                assert visitor.played and all(loudest > 0 for _, loudest in visitor.played)
                 assert not visitor.complaints
     finally:
         browser.close()

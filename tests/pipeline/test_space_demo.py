@@ -147,7 +147,7 @@ def test_stopping_ends_the_answer_and_its_sound(make, visit):
     ask(visitor)
     assert wait_until(lambda: visitor.played and len(visitor.texts()) == 2)
     visitor.press("Parar")
-    assert wait_until(lambda: "stop" in visitor.played)
+    assert wait_until(lambda: visitor.stopped == len(visitor.played))
     assert wait_until(lambda: not speaking()), "nothing goes on"
     said = visitor.texts()[1]
     assert ANSWER.startswith(said) and len(said) < len(ANSWER)
