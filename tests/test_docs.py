@@ -22,7 +22,7 @@ FIRST_ANSWER = ROOT / "docs" / "first-answer.md"
 PAGES = [README, ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REPOSITORY = re.compile(
     r"https://(?:github\.com/usuario/hfpipe/(?:blob|tree)|raw\.githubusercontent\.com/usuario/hfpipe"
-    r"|colab\.research\.google\.com/github/usuario/hfpipe/blob)/main/([^\s)#"]+)"
+    r"|colab\.research\.google\.com/github/usuario/hfpipe/blob)/main/([^\s)#\"]+)"
 )
 SITE = re.compile(r"https://usuario\.github\.io/hfpipe/([\w/-]*)(?:#([\w-]+))?")
 
