@@ -4,6 +4,9 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+
+RECORDING = Path(__file__).parent.parent / "examples" / "pregunta.wav"
 
 
 def make_attacks(port: int, question: bytes) -> Iterator[tuple[bytes, float]]:
@@ -20,7 +23,8 @@ def make_attacks(port: int, question: bytes) -> Iterator[tuple[bytes, float]]:
 
     multipart = "multipart/form-data; boundary=x"
     audio = "/v1/audio/transcriptions"
-    for data in (b"", b"no soy audio", question[:44], question[: len(question) // 3], b"/etc/passwd", b"#EXTM3U\n"):
+    cut = RECORDING.read_bytes()[:20_000]  # its header says how long it was
+    for data in (b"", b"no soy audio", cut[:44], cut, b"/etc/passwd", b"#EXTM3U\n"):
         yield post("/", form(data), multipart), 30
         yield post(audio, form(data, "file"), multipart), 30
     yield post(audio, form(b"RIFF" + bytes(26 << 20), "file"), multipart), 30

@@ -312,7 +312,7 @@ def settle(server: Server) -> None:
 def hostile(server: Server, options) -> dict:
     """Send what strangers may send, from eight clients at once."""
     question, results = server.say("¿Qué hora es?"), {}
-    server.turn(question)
+    at_once(server.turn, [question] * 16)  # so that all threads are there
     _, usual = timed(server.turn, [question] * BESIDE)
     settle(server)
     before = server.taken()
