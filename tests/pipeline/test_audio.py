@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -54,6 +55,29 @@ def test_resamples_any_rate(rate):
     assert got == SAMPLING_RATE and len(samples) == SAMPLING_RATE
     expected = 0.5 * np.sin(np.arange(SAMPLING_RATE) * 2 * np.pi * 220 / SAMPLING_RATE)
     np.testing.assert_allclose(samples[800:-800], expected[800:-800], atol=0.01)
+
+
+def memory_mib(name: str) -> float:
+    """Return the resident set of this process: "VmRSS" is that of now, "VmHWM" the largest since it was cleared."""
+    return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the largest resident set")
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_stereo_of_any_length_takes_little_more_memory_than_its_result(kind, tmp_path):
+    """Decoded whole, five minutes took 400 MiB."""
+    minute = np.random.default_rng(0).normal(0, 0.1, (60 * 44_100, 2)).astype(np.float32)
+    with soundfile.SoundFile(tmp_path / "long", "w", 44_100, 2, format=kind) as file:
+        for _ in range(5):
+            file.write(minute)
+    load_audio(TONE, 8_000)
+    del minute
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory_mib("VmRSS")
+    samples, _ = load_audio(tmp_path / "long", SAMPLING_RATE)
+    assert len(samples) == pytest.approx(5 * 60 * SAMPLING_RATE, abs=SAMPLING_RATE)
+    assert memory_mib("VmHWM") - before < samples.nbytes / 2**20 + 32
 
 
 @pytest.mark.parametrize("dtype, scale, offset", [
