@@ -56,7 +56,7 @@ class Whistle:
         return np.full(len(text) * 10, 0.5, np.float32)
 
 
-def wait_until(true, seconds=5.0) -> bool:
+def wait_until(true, seconds=20.0) -> bool:
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.005)

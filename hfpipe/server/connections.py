@@ -17,12 +17,15 @@ MAX_MESSAGE = 21 << 20  # bytes: 15 MiB of sound, OpenAI's limit, in base64
 LAST_SECONDS = 3  # for cancelled turns to answer
 
 
-class _WithoutTracebacks(logging.Filter):
-    """Keep what somebody said out of the log: an error's message may quote it."""
+class _Discretion(logging.Filter):
+    """Keep what somebody said out of the log: an error's message may quote it.
+
+    Refused WebSockets are left out too, which uvicorn takes for an error of the application.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.exc_info = None
-        return True
+        return "without completing handshake" not in record.getMessage()
 
 
 def protocol(header_seconds: float) -> type[H11Protocol]:
@@ -84,7 +87,7 @@ class Server(uvicorn.Server):
             server_header=False,
         )
         super().__init__(config)
-        logging.getLogger("uvicorn.error").addFilter(_WithoutTracebacks())
+        logging.getLogger("uvicorn.error").addFilter(_Discretion())
 
     async def shutdown(self, sockets=None) -> None:
         """Stop the queue, close the Realtime sessions, and cancel what still runs after the seconds of grace."""

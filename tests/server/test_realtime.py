@@ -494,7 +494,7 @@ def test_who_leaves_ends_its_work(parts):
     run(talk())
 
 
-def test_the_key_and_the_origin(make, tmp_path):
+def test_the_key_and_the_origin(make, tmp_path, caplog):
     async def status(server, **options) -> int:
         try:
             async with websockets.connect(f"ws://127.0.0.1:{server.port}/v1/realtime", **options):
@@ -516,6 +516,7 @@ def test_the_key_and_the_origin(make, tmp_path):
 
     with running(make(), tmp_path, api_key="secret") as server:
         run(talk(server))
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
 
 def test_stopping_lets_an_answer_end(make, tmp_path):
