@@ -119,7 +119,7 @@ def demo(pipe, *, language: str | None = None, examples: Sequence[str | os.PathL
 
     What was heard and the answer appear as they come, and the answer is played while it is spoken. A recording of
     another voice is used only where the visitor ticks that its speaker agrees. Each visitor has a conversation of
-    their own. Recordings and answers are deleted after ten minutes, and when the server ends.
+    their own. Recordings are deleted after ten minutes, and by the app's `close`.
 
     Args:
         pipe: a `VoiceQAPipeline`, which may serve other callers too.

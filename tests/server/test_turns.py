@@ -182,6 +182,9 @@ def test_who_floods_the_queue_does_not_keep_others_out():
         await asyncio.sleep(0)
         held.set()
         results = await asyncio.gather(*tasks, other, return_exceptions=True)
+        async with asyncio.timeout(10):
+            while work.running:  # a thread that is cancelled takes a moment to notice
+                await asyncio.sleep(0.01)
         counts = work.running, work.waiting
         work.close()
         return results, counts
