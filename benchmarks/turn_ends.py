@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import librosa
 import numpy as np
-from hfpipe.cli.transcription import transcribe_chunks
 from measure import Row, interleaved, median, report
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +30,7 @@ from hfpipe.pipeline.audio_vad import find_speech
 from hfpipe.pipeline.cpu_threads import limit_threads
 from hfpipe.pipeline.live_endpointer import FRAME, Endpointer
 from hfpipe.pipeline.tts_kokoro import Kokoro
+from hfpipe.transcription import transcribe_chunks
 
 SENTENCES = {
     "es": {
@@ -118,7 +118,8 @@ MARK = re.compile(r"\s*(?:…|\((\w+)\))\s*")
 PAUSES = (0.4, 1.5)  # seconds
 LEAD, TAIL = 0.5, 10.0  # seconds of silence before the first word and after the last
 NOISE = 1e-3  # standard deviation of a quiet room's noise, -60 dB
-LONGEST_RECORDING, FEWEST_WORDS, CUTS = 9.0, 5, 3  # of real recordings: seconds, words, and ways to cut each
+RECORDINGS, CUTS = 30, 2  # at most so many real ones, and ways to cut each
+LONGEST_RECORDING, FEWEST_WORDS = 9.0, 5  # seconds, and words
 SILENCES = (0.1, 0.2, 0.4, 0.8, 1.5)  # seconds after which the detector is asked
 ALONE = (0.2, 0.3, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0)  # pauses, in seconds
 WITH_DETECTOR = (2.0, 4.0, 8.0)
@@ -178,11 +179,11 @@ def quietest(wave: np.ndarray, near: int) -> int:
 
 
 def cut_recordings(asr, folder: Path, split: str) -> Iterator[list[np.ndarray]]:
-    """Yield two pieces of each recording of a whole sentence without a pause, cut between two of its inner words."""
-    draw = random.Random(split)
+    """Yield two pieces of recordings of a whole sentence without a pause, cut between two of its inner words."""
+    draw, left = random.Random(split), RECORDINGS
     with (folder / f"{'train' if split == 'dev' else 'test'}.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if re.fullmatch(r"[¿¡A-ZÁÉÍÓÚ].*[\w][.?!]", row["sentence"])]
-    for row in rows:
+    for row in draw.sample(rows, len(rows)):
         wave, _ = load_audio(folder / row["audio"], SAMPLING_RATE)
         stretches = find_speech(wave, min_silence_duration_ms=250)
         if len(stretches) != 1 or len(wave) > LONGEST_RECORDING * SAMPLING_RATE:
@@ -195,6 +196,9 @@ def cut_recordings(asr, folder: Path, split: str) -> Iterator[list[np.ndarray]]:
         starts = [word["start"] for before, word in inner if before["text"][-1] not in ".,;:?!"]
         for start in draw.sample(starts, min(CUTS, len(starts))):
             yield np.split(wave, [quietest(wave, round(start * SAMPLING_RATE))])
+        left -= bool(starts)
+        if not left:
+            return
 
 
 def silence(samples: int, draw: np.random.Generator) -> np.ndarray:
