@@ -17,7 +17,7 @@ FRAME = 512  # samples that silero-vad hears at once at 16 kHz
 HYSTERESIS, LOWEST = 0.15, 0.01  # silence begins so far below the threshold of speech, or there: silero-vad's own
 PAUSE = 0.7  # seconds of silence that end a turn
 LONGEST_PAUSE = 4.0  # seconds that end a turn which doesn't sound complete
-ASK_AFTER = 0.2  # seconds of silence; later, a turn detector tells complete turns less well from others
+ASK_AFTER = 0.1  # seconds of silence; later, a turn detector tells complete turns less well from others
 VALID_PAUSES = (0.1, 10.0)  # seconds; a "p" or a "t" is silent for nearly as long as the first
 VALID_MARGINS = (0.0, 10.0)
 VALID_THRESHOLDS = (0.0, 1.0)
@@ -69,7 +69,7 @@ class Endpointer:
         sampling_rate: Hz of the chunks.
         pause: seconds of silence that end a turn, 0.1 to 10; by default 0.7, or 4 with a turn detector.
         turn_detector: a `SmartTurn`, or another function that takes a turn so far, float32 (samples,) at 16 kHz, and
-            returns the probability that it is complete. It is asked once in each pause, after 0.2 s, by the thread
+            returns the probability that it is complete. It is asked once in each pause, after 0.1 s, by the thread
             that pushes, and the turn ends after `pause * (1 - probability)` seconds of silence: soon where it sounds
             complete, and late where somebody is looking for a word.
         threshold: the probability, 0 to 1, from which silero-vad's frames count as speech. A higher one needs
