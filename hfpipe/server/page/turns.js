@@ -119,7 +119,10 @@ export class Turns {
     const stages = Object.keys(STAGES).filter((stage) => times[stage] !== undefined);
     const seconds = (value) => value.toLocaleString(pageLanguage(), { maximumFractionDigits: 2 });
     element.querySelector(".times").hidden = stages.length === 0;
-    for (const part of element.querySelectorAll(".bar i")) part.style.flexGrow = times[part.className] ?? 0;
+    for (const part of element.querySelectorAll(".bar i")) {
+      part.hidden = times[part.className] === undefined; // nothing was heard of a typed question
+      part.style.flexGrow = times[part.className] ?? 0;
+    }
     const items = stages.map((stage) => {
       const item = document.createElement("li");
       item.className = stage;
