@@ -12,6 +12,11 @@ import torch
 from .cpu_threads import limit_threads
 from .engine_cancel import holding
 
+_threads = torch.get_num_threads()
+from silero_vad import get_speech_timestamps, load_silero_vad  # noqa: E402
+
+torch.set_num_threads(_threads)  # importing silero_vad has set one thread for the process
+
 SPEECH_THRESHOLD = 0.5  # probability of speech, silero-vad's own default
 VAD_SAMPLING_RATE = 16_000  # Hz
 LISTENING_BLOCK = 30 * VAD_SAMPLING_RATE  # samples; the first block with speech in it is enough
@@ -37,8 +42,7 @@ def find_speech(samples: np.ndarray, **options) -> list[dict[str, int]]:
     # Its steps are too small to share between cores, and threads that wait for each other slow a busy machine.
     own = new_detector() if len(samples) > LISTENING_BLOCK else None
     with limit_threads(1), contextlib.nullcontext() if own is not None else holding(_lock):
-        get_speech_timestamps, shared = _silero()
-        louder = _Louder(shared if own is None else own, [gain(block) for block in _blocks(samples)])
+        louder = _Louder(_shared_detector() if own is None else own, [gain(block) for block in _blocks(samples)])
         return get_speech_timestamps(torch.from_numpy(samples), louder, threshold=SPEECH_THRESHOLD, **options)
 
 
@@ -59,7 +63,7 @@ def gain(samples: np.ndarray) -> float:
 def new_detector() -> torch.nn.Module:
     """Return a silero-vad model of the caller's own, which takes 512 samples at a time and remembers them."""
     with _lock:
-        detector = copy.deepcopy(_silero()[1])
+        detector = copy.deepcopy(_shared_detector())
     detector.reset_states()
     return detector
 
@@ -85,8 +89,5 @@ class _Louder:
 
 
 @functools.cache
-def _silero():
-    with limit_threads(torch.get_num_threads()):  # importing silero_vad sets one thread for the whole process
-        from silero_vad import get_speech_timestamps, load_silero_vad
-
-        return get_speech_timestamps, load_silero_vad()
+def _shared_detector() -> torch.nn.Module:
+    return load_silero_vad()

@@ -1,11 +1,12 @@
 """Share the cores between computations that run at the same time, and refuse those that can't run after a fork."""
 
 import contextlib
+import functools
 import os
-import threading
 from collections.abc import Iterator
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 _computing_process: int | None = None  # the id of the process in which hfpipe first computed
 
@@ -29,22 +30,25 @@ def refuse_forked_process() -> None:
 @contextlib.contextmanager
 def limit_threads(count: int) -> Iterator[None]:
     """Limit what torch computes for this thread to `count` threads within the block; other threads keep theirs."""
-    before = torch.get_num_threads()
-    _set_threads(count, before)
-    try:
+    with _limit(count):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def limit_to_one_core() -> None:
     """Limit what torch computes for this thread to one core; other threads keep theirs."""
-    _set_threads(1, torch.get_num_threads())
+    _limit(1)
 
 
-def _set_threads(count: int, others: int) -> None:
-    """Set the number for this thread. torch keeps one for each thread, but new ones take the last that any was set."""
-    torch.set_num_threads(count)
-    restore = threading.Thread(target=torch.set_num_threads, args=[others])
-    restore.start()
-    restore.join()
+def _limit(count: int):
+    """Set OpenMP's number for this thread alone, and return a context manager that restores it.
+
+    `torch.set_num_threads` would set the default of the process as well, and a thread that first computes meanwhile,
+    a caller's among them, would keep the wrong one: slower, and with sums of another rounding.
+    """
+    torch.get_num_threads()  # in a new thread this sets torch's default, which would replace the limit later
+    return _openmp().limit(limits=count)
+
+
+@functools.cache
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")

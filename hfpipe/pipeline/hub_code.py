@@ -34,6 +34,7 @@ REQUIREMENTS = (  # what the modules of each repo import; a part adds its own, a
     "silero-vad",
     "soundfile",
     "soxr",
+    "threadpoolctl",
     "torch",
     "transformers",
 )

@@ -1,7 +1,6 @@
 """Turns begin where somebody speaks and end where they pause, however the audio is cut."""
 
 import functools
-import threading
 import tracemalloc
 
 import numpy as np
@@ -13,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfpipe.pipeline.audio import SAMPLING_RATE, has_speech, resample
-from hfpipe.pipeline.cpu_threads import limit_to_one_core
 from hfpipe.pipeline.live_endpointer import Endpointer
 
 QUESTION, RATE = soundfile.read(EXAMPLES / "pregunta.wav", dtype="float32")  # 2.1 s, the first and last 0.2 s silent
@@ -257,20 +255,3 @@ def test_a_chunk_that_is_no_sound_is_refused(chunk, error, reason):
 def test_options_that_cannot_be_are_refused(options, reason):
     with pytest.raises(ValueError, match=reason):
         Endpointer(**options)
-
-
-def test_one_thread_for_one_leaves_the_others_theirs():
-    counts, before = {}, torch.get_num_threads()
-    torch.set_num_threads(3)
-
-    def count(name, prepare=lambda: None):
-        prepare()
-        counts[name] = torch.get_num_threads()
-
-    for arguments in (("one", limit_to_one_core), ("later",)):
-        thread = threading.Thread(target=count, args=arguments)
-        thread.start()
-        thread.join()
-    count("here")
-    torch.set_num_threads(before)
-    assert counts == {"one": 1, "later": 3, "here": 3}
