@@ -58,6 +58,6 @@ class Whistle:
 
 def wait_until(true, seconds=20.0) -> bool:
     end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
+    while not (is_true := bool(true())) and time.monotonic() < end:
         time.sleep(0.005)
-    return bool(true())
+    return is_true
