@@ -11,7 +11,7 @@ from transformers import AutoModelForSpeechSeq2Seq, pipeline
 
 import hfpipe
 from hfpipe.pipeline import asr_whisper as hearing
-from hfpipe.pipeline.asr_whisper import decode, encode, prepare_whisper, repeats_itself, transcribe
+from hfpipe.pipeline.asr_whisper import decode, decode_with_beams, encode, prepare_whisper, repeats_itself, transcribe
 from hfpipe.pipeline.audio import load_question
 from hfpipe.pipeline.cpu_precision import available_on_cpu, resolve_precision
 
@@ -61,13 +61,14 @@ def test_decoding_is_the_librarys_own(asr, question):
 
 def test_a_text_that_runs_on_is_heard_again_in_full(asr, question):
     questions = [question, question[:30_000]]
-    in_full, _ = decode(asr, encode(asr, questions, 30), ["es", "es"])
+    in_full, _ = decode_with_beams(asr, encode(asr, questions, 30), ["es", "es"])
     assert transcribe(asr, questions, "es") == [(text, "es") for text in in_full]
-    in_short, _ = decode(asr, encode(asr, questions, 5), ["es", "es"])
+    in_short, _ = decode_with_beams(asr, encode(asr, questions, 5), ["es", "es"])
     assert in_short != in_full
 
 
-def test_a_text_that_ends_is_told_from_one_that_runs_on(asr, question, monkeypatch):
+@pytest.mark.parametrize("decode", [decode, decode_with_beams])
+def test_a_text_that_ends_is_told_from_one_that_runs_on(asr, question, monkeypatch, decode):
     """Nothing but the end is left to say, though not as the first token."""
     config = asr.model.generation_config
     end, letter = config.eos_token_id, asr.tokenizer.convert_tokens_to_ids("a")
@@ -77,9 +78,10 @@ def test_a_text_that_ends_is_told_from_one_that_runs_on(asr, question, monkeypat
     encoded = encode(asr, [question], 5)
     assert decode(asr, encoded, ["es"], 1) == (["a"], [True])
     ends = torch.tensor([end])
-    hook = asr.model.proj_out.register_forward_hook(lambda module, states, logits: logits.index_fill(2, ends, 9.0))
+    hook = asr.model.proj_out.register_forward_hook(lambda module, states, logits: logits.index_fill(-1, ends, 9.0))
     try:
-        assert decode(asr, encoded, ["es"], 5) == (["a"], [False])
+        [text], ran_on = decode(asr, encoded, ["es"], 5)
+        assert ran_on == [False] and set(text) == {"a"}
     finally:
         hook.remove()
 
@@ -152,7 +154,7 @@ def test_a_whisper_that_hears_english_alone_says_so(asr, question, monkeypatch):
 
 
 def test_no_word_is_an_error(asr, question, monkeypatch):
-    monkeypatch.setattr(hearing, "decode", lambda *args: ([""], [False]))
+    monkeypatch.setattr(hearing, "decode_with_beams", lambda *args: ([""], [False]))
     with pytest.raises(ValueError, match="no word"):
         transcribe(asr, [question], "es")
 
