@@ -67,6 +67,10 @@ def as_api_error(error: BaseException) -> ApiError:
     logger.error("%s in a request:\n%s", type(error).__name__, frames)
     if isinstance(error, MemoryError):
         return ApiError(503, str(error), "out_of_memory")
+    if isinstance(error, TimeoutError):
+        return ApiError(504, "the language model took too long; try again later.", "llm_timeout")
+    if isinstance(error, ConnectionError):
+        return ApiError(502, "the language model can't be reached; try again later.", "llm_unreachable")
     return ApiError(500, f"{type(error).__name__} in the server; its log says where.", "internal_error")
 
 

@@ -260,9 +260,7 @@ def test_many_rows_elsewhere_are_found_quickly(tmp_path):
     for i in range(2000):
         (tmp_path / "clips" / f"{i}.mp3").touch()
     start = time.perf_counter()
-    found = find_files(
-        [*(f"{i}.mp3" for i in range(2000)), *(f"C:\\x\\gone{i}.mp3" for i in range(50_000))], tmp_path
-    )
+    found = find_files([*(f"{i}.mp3" for i in range(2000)), *(f"C:\\x\\gone{i}.mp3" for i in range(50_000))], tmp_path)
     assert sum(file.place == "clips/" for file in found.values()) == 2000
     assert time.perf_counter() - start < 30
 

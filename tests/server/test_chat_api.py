@@ -128,3 +128,18 @@ def test_an_error_amid_a_stream_is_an_error_of_the_client(make, client):
     make(llm=Talker(fails_at=3))
     with pytest.raises(openai.APIError, match="RuntimeError in the server"):
         list(client.chat.completions.create(model="", messages=ASKED, stream=True))
+
+
+@pytest.mark.parametrize("error, status", [(ConnectionError, 502), (TimeoutError, 504)])
+def test_a_remote_llm_that_is_away_is_no_fault_of_this_server(make, client, error, status):
+    """The client learns nothing of where it is, and may try again."""
+
+    class Away(Talker):
+        def __call__(self, question, language, on_text=None, history=None):
+            raise error("the LLM at http://10.0.0.7:8000/v1 can't be reached")
+
+    make(llm=Away())
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.chat.completions.create(model="", messages=ASKED)
+    assert refused.value.status_code == status and "10.0.0.7" not in str(refused.value)
+    assert refused.value.type == "server_error"
