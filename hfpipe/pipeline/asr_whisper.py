@@ -223,9 +223,11 @@ def decode_with_beams(
 ) -> tuple[list[str], list[bool]]:
     """Decode what was encoded by a beam search, one question after the other: it gets more words right than `decode`.
 
-    It takes and returns what `decode` does.
+    It takes and returns what `decode` does, by which a Whisper that is spread over several devices is decoded.
     """
     model, config = asr.model, asr.model.generation_config
+    if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
+        return decode(asr, encoded, languages, max_new_tokens)
     texts, ran_on = [], []
     for states, language in zip(encoded.last_hidden_state, languages, strict=True):
         prompt = prompt_tokens(asr, language)

@@ -138,6 +138,14 @@ def test_more_beams_are_never_less_likely_than_greedy(asr, states):
         assert scores[0] >= scores[1] - 1e-5
 
 
+def test_a_whisper_on_several_devices_is_decoded_by_the_library(asr, states, monkeypatch):
+    monkeypatch.setattr(asr.model, "hf_device_map", {"encoder": 0, "decoder": 1}, raising=False)
+    monkeypatch.setattr(asr_beams, "Decoder", None)
+    heard = BaseModelOutput(last_hidden_state=states)
+    greedy = decode(asr, BaseModelOutput(last_hidden_state=states.clone()), ["es"], 10)
+    assert decode_with_beams(asr, heard, ["es"], 10) == greedy
+
+
 def test_a_search_that_is_cancelled_ends(asr, states):
     token = CancelToken()
     token.cancel()
