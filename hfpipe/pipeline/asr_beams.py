@@ -16,19 +16,16 @@ class Decoder:
     Args:
         model: a `WhisperForConditionalGeneration`, in any precision.
         states: what the encoder gave for one question, (1, positions, d_model).
-        limit: tokens that a text may have, its prompt included.
     """
 
-    def __init__(self, model, states: torch.Tensor, limit: int):
+    def __init__(self, model, states: torch.Tensor):
         self.decoder, self.head = model.get_decoder(), model.proj_out
-        self.heads = model.config.decoder_attention_heads
-        shape = (2, BEAMS, self.heads, limit, model.config.d_model // self.heads)
-        self.heard, self.said = [], []
+        self.heads, self.length = model.config.decoder_attention_heads, 0
+        self.heard, self.said = [], []  # keys and values of each layer
         for layer in self.decoder.layers:
-            attention = layer.encoder_attn
+            attention, nothing = layer.encoder_attn, self._split(states[:, :0])
             self.heard.append((self._split(attention.k_proj(states)), self._split(attention.v_proj(states))))
-            self.said.append(states.new_empty(shape))
-        self.length = 0
+            self.said.append((nothing, nothing))
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the log probability of each next token, float32 (beams, vocabulary), after tokens (beams, length).
@@ -39,13 +36,14 @@ class Decoder:
         end = self.length + length
         positions = self.decoder.embed_positions.weight[self.length : end]
         states = self.decoder.embed_tokens(tokens) + positions
-        for layer, heard, (keys, values) in zip(self.decoder.layers, self.heard, self.said, strict=True):
+        for i, (layer, heard) in enumerate(zip(self.decoder.layers, self.heard, strict=True)):
             attention, normed = layer.self_attn, layer.self_attn_layer_norm(states)
-            keys[:rows, :, self.length : end] = self._split(attention.k_proj(normed))
-            values[:rows, :, self.length : end] = self._split(attention.v_proj(normed))
+            keys, values = self.said[i]
+            keys = torch.cat([keys, self._split(attention.k_proj(normed))], dim=2)
+            values = torch.cat([values, self._split(attention.v_proj(normed))], dim=2)
+            self.said[i] = keys, values
             queries = self._split(attention.q_proj(normed))
-            said = keys[:rows, :, :end], values[:rows, :, :end]
-            attended = F.scaled_dot_product_attention(queries, *said, is_causal=length > 1)
+            attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=length > 1)
             states = states + attention.out_proj(self._join(attended))
 
             attention, normed = layer.encoder_attn, layer.encoder_attn_layer_norm(states)
@@ -60,8 +58,7 @@ class Decoder:
 
     def follow(self, beams: torch.Tensor) -> None:
         """Go on from these of the beams, (beams,), in this order; each may come several times."""
-        for said in self.said:
-            said[:, : len(beams), :, : self.length] = said[:, beams, :, : self.length]
+        self.said = [(keys[beams], values[beams]) for keys, values in self.said]
 
     def _split(self, states: torch.Tensor) -> torch.Tensor:
         """Bring (rows, length, d_model) into the shape (rows, heads, length, d_model / heads)."""
@@ -93,7 +90,7 @@ def search(
     limit, length = model.config.max_target_positions, len(prompt)
     if max_new_tokens is not None:
         limit = min(limit, length + max_new_tokens)
-    decoder, device = Decoder(model, states, limit), states.device
+    decoder, device = Decoder(model, states), states.device
     ends = torch.tensor(model.generation_config.eos_token_id, device=device)
     tokens = given = torch.tensor([prompt], device=device)
     totals = torch.zeros(1, device=device)

@@ -46,7 +46,7 @@ def library_log_probabilities(asr, states, texts: list[list[int]]) -> torch.Tens
 def test_the_decoder_is_the_librarys_own_for_each_beam(asr, states):
     prompt = prompt_tokens(asr, "es")
     with torch.inference_mode():
-        decoder = Decoder(asr.model, states, 20)
+        decoder = Decoder(asr.model, states)
         found = [decoder(torch.tensor([prompt]))]
         for follow, tokens in (([0, 0, 0], [70, 71, 72]), ([2, 0, 2], [80, 81, 82]), ([1, 1], [90, 91])):
             decoder.follow(torch.tensor(follow))
@@ -88,7 +88,7 @@ class Table:
         SURE: {SURE: 0.05, END: 0.95},
     }
 
-    def __init__(self, model, states, limit):
+    def __init__(self, model, states):
         pass
 
     def __call__(self, tokens):
