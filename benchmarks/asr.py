@@ -1,7 +1,7 @@
 """Benchmark speech recognition against faster-whisper and transformers: python benchmarks/asr.py --data DIR
 
 All systems run the Whisper base of the offline repo, from an array of samples to text: log-mel spectrogram, encoder,
-greedy or beam search, and detokenization. The clips are real speech; longer ones are concatenations with half a second
+the search, and detokenization. The clips are real speech; longer ones are concatenations with half a second
 of silence in between. faster-whisper runs without timestamps, and otherwise with its default options.
 """
 
