@@ -24,6 +24,7 @@ from transformers import (
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
+    pipeline,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -244,6 +245,16 @@ def save_tiny_xtts(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_whisper(tmp_path_factory):
     return save_tiny_whisper(tmp_path_factory.mktemp("whisper"))
+
+
+@pytest.fixture(scope="module")
+def asr(tiny_whisper):
+    """The stock speech recognition pipeline around a tiny Whisper whose letters depend on what it hears."""
+    asr = pipeline("automatic-speech-recognition", model=str(tiny_whisper), device="cpu")
+    attention = asr.model.get_decoder().layers[0].encoder_attn  # what is heard must show in the letters
+    attention.v_proj.weight.data *= 60
+    attention.out_proj.weight.data *= 60
+    return asr
 
 
 @pytest.fixture(scope="session")

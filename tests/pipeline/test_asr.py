@@ -20,15 +20,6 @@ AVAILABLE = available_on_cpu()
 
 
 @pytest.fixture(scope="module")
-def asr(tiny_whisper):
-    asr = pipeline("automatic-speech-recognition", model=str(tiny_whisper), device="cpu")
-    attention = asr.model.get_decoder().layers[0].encoder_attn  # what is heard must show in the letters
-    attention.v_proj.weight.data *= 60
-    attention.out_proj.weight.data *= 60
-    return asr
-
-
-@pytest.fixture(scope="module")
 def question():
     return load_question(EXAMPLES / "pregunta.wav")
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import EXAMPLES
-from transformers import GenerationMixin, pipeline
+from transformers import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput
 
 from hfpipe.pipeline import asr_beams
@@ -17,15 +17,6 @@ from hfpipe.pipeline.engine_cancel import Cancelled, CancelToken, cancel_scope
 
 WORDS = 20
 END, GOOD, SURE, POOR = range(4)
-
-
-@pytest.fixture(scope="module")
-def asr(tiny_whisper):
-    asr = pipeline("automatic-speech-recognition", model=str(tiny_whisper), device="cpu")
-    attention = asr.model.get_decoder().layers[0].encoder_attn  # what is heard must show in the letters
-    attention.v_proj.weight.data *= 60
-    attention.out_proj.weight.data *= 60
-    return asr
 
 
 @pytest.fixture(scope="module")
