@@ -315,10 +315,16 @@ def make(voice_qa, monkeypatch):
 
 
 @pytest.fixture
-def no_thread_is_left():
+def new_threads():
+    """A function that returns the names of hfpipe's threads that the test began; servers of other tests may run."""
+    before = set(threading.enumerate())
+    return lambda: [t.name for t in threading.enumerate() if t not in before and t.name.startswith("hfpipe")]
+
+
+@pytest.fixture
+def no_thread_is_left(new_threads):
     """Refuses tests that leave a thread of hfpipe behind."""
     from own_parts import wait_until
 
-    before = set(threading.enumerate())
     yield
-    assert wait_until(lambda: not [t for t in threading.enumerate() if t not in before and "hfpipe" in t.name])
+    assert wait_until(lambda: not new_threads())

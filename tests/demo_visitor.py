@@ -59,9 +59,13 @@ class Visitor:
             block = self.block(label)
             await block.get_by_role("button", name="Upload file").click()
             await block.locator("input[type=file]").set_input_files(str(path))
-            await block.locator("time").first.wait_for()
 
         self.chromium.run(choose())
+        self.wait_for_recording(label)
+
+    def wait_for_recording(self, label: str):
+        """Waits until the recording with a label shows how long it lasts."""
+        self.chromium.run(self.block(label).locator("time").first.wait_for())
 
     def block(self, label: str):
         return self.page.locator(".block", has=self.page.locator(f"[data-testid=block-label]:has-text('{label}')"))

@@ -1,6 +1,7 @@
 """Let in what may come in: by the Host, the Origin, the key, the size and the time of a request."""
 
 import asyncio
+import contextlib
 import hmac
 from urllib.parse import urlsplit
 
@@ -24,6 +25,10 @@ SECURITY_HEADERS = {
 WITHOUT_KEY = ("/health", "/health/live", "/health/ready")
 KEY_PROTOCOL = "openai-insecure-api-key."  # as OpenAI's own clients in browsers have it
 OVERHEAD = 1 << 18  # bytes of a body beside its recording
+LINGER_SECONDS, PAUSE_SECONDS = (
+    30.0,
+    2.0,
+)  # for which what a refused client sends is dropped, in all and without a byte
 MAX_BODIES = 8  # of the largest size, that memory may hold at once
 
 
@@ -183,12 +188,26 @@ class Bodies:
 
 
 async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with an error, and close the connection: what follows of the body isn't read."""
+    """Answer with an error, drop what the client still sends, and close the connection.
+
+    A connection that is closed amid a body is reset, and the client loses the answer.
+    """
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         return await WebSocketClose(1008)(scope, receive, send)
     response = error.response()
     response.headers["Connection"] = "close"
-    await response(scope, receive, send)
+    if scope["type"] == "websocket":
+        return await response(scope, receive, send)
+
+    async def send_without_end(message: Message) -> None:
+        await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+    await response(scope, receive, send_without_end)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await asyncio.wait_for(receive(), PAUSE_SECONDS)).get("more_body"):
+                pass
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _is_public(scope: Scope) -> bool:

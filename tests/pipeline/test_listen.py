@@ -243,7 +243,7 @@ def test_an_error_of_a_stage_ends_it(make, parts, stage):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 30])
-def test_abandoned_it_leaves_no_thread(make, count):
+def test_abandoned_it_leaves_no_thread(make, count, new_threads):
     microphone = Microphone().hear(SPOKEN, QUIET, QUIET, SPOKEN, QUIET)
     events = make().listen(microphone, sampling_rate=RATE)
     for _ in zip(range(count), events, strict=False):
@@ -251,7 +251,7 @@ def test_abandoned_it_leaves_no_thread(make, count):
     del events
     gc.collect()
     microphone.hear(QUIET)  # a chunk that is waited for can't be interrupted
-    assert wait_until(lambda: not any(thread.name.startswith("hfpipe-") for thread in threading.enumerate()))
+    assert wait_until(lambda: not new_threads())
 
 
 def test_a_stopped_stream_gives_no_more_and_can_be_cancelled_then(make):

@@ -140,7 +140,7 @@ def test_a_voice_is_used_with_consent_alone_and_compared_with_the_own(make, visi
     assert not visitor.complaints
 
 
-def test_stopping_ends_the_answer_and_its_sound(make, visit):
+def test_stopping_ends_the_answer_and_its_sound(make, visit, new_threads):
     llm = Note()
     llm.leave = threading.Semaphore(9)  # words: two phrases, and a word of the third
     visitor = visit(make(llm, Flute()))
@@ -148,7 +148,7 @@ def test_stopping_ends_the_answer_and_its_sound(make, visit):
     assert wait_until(lambda: visitor.played and len(visitor.texts()) == 2)
     visitor.press("Parar")
     assert wait_until(lambda: visitor.stopped == len(visitor.played))
-    assert wait_until(lambda: not speaking()), "nothing goes on"
+    assert wait_until(lambda: not new_threads()), "nothing goes on"
     said = visitor.texts()[1]
     assert ANSWER.startswith(said) and len(said) < len(ANSWER)
     llm.leave = threading.Semaphore(100)
@@ -162,19 +162,15 @@ def test_stopping_ends_the_answer_and_its_sound(make, visit):
     assert not visitor.complaints
 
 
-def speaking() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("hfpipe")]
-
-
-def test_who_leaves_is_no_longer_answered(make, visit, monkeypatch):
+def test_who_leaves_is_no_longer_answered(make, visit, monkeypatch, new_threads):
     monkeypatch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.2")
     llm = Note()
     llm.leave = threading.Semaphore(3)
     visitor = visit(make(llm, Flute()))
     ask(visitor)
-    assert wait_until(speaking)
+    assert wait_until(new_threads)
     visitor.leave()
-    assert wait_until(lambda: not speaking())
+    assert wait_until(lambda: not new_threads())
 
 
 def test_problems_are_told_and_forgotten(make, visit, tmp_path):
@@ -190,7 +186,7 @@ def test_problems_are_told_and_forgotten(make, visit, tmp_path):
 
 
 def test_recordings_are_deleted_after_a_while(make, visit, folder, monkeypatch):
-    monkeypatch.setattr(space_demo, "DELETE_CACHE", (1, 1))
+    monkeypatch.setattr(space_demo, "DELETE_CACHE", (1, 5))
     visitor = visit(make(tts=Flute()))
     ask(visitor)
     assert visitor.has_turns(2)
@@ -204,6 +200,7 @@ def test_the_page_speaks_the_language_that_it_is_told(make, visit):
     assert visit(pipe, locale="en-GB", language="es", examples=[QUESTION]).texts("h1") == ["Pregunta en voz alta"]
     other = visit(pipe, locale="fr-FR")
     other.press("pregunta.wav")
+    other.wait_for_recording("Tu pregunta")
     other.press("Preguntar")
     assert other.has_turns(2) and "Pensar" in other.texts(".bars > span")
     with pytest.raises(ValueError, match="'fr'; valid are es, en"):

@@ -20,7 +20,7 @@ from own_parts import ANSWER, QUESTION, wait_until
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 
-from hfpipe.server import sound
+from hfpipe.server import gate, sound
 from hfpipe.server.settings import Settings
 
 from .serving import running
@@ -330,6 +330,31 @@ def test_bodies_beyond_the_limit_are_refused_before_they_are_read(voice_qa, tmp_
             assert answer.status_code == 413
         except httpx.TransportError:
             pass  # cut off while it still sends
+        assert served(server)
+
+
+@pytest.mark.parametrize("refused_for", ["its page", "its key", "its size"])
+def test_who_is_refused_while_sending_gets_the_answer(voice_qa, tmp_path, refused_for):
+    length, origin = 30 << 20, b"Origin: http://evil.test\r\n" if refused_for == "its page" else b""
+    key = f"Authorization: Bearer {KEY}\r\n".encode() if refused_for == "its size" else b""
+    status = {"its page": b"403", "its key": b"401", "its size": b"413"}[refused_for]
+    with running(voice_qa, tmp_path, api_key=KEY) as server:
+        head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n%s%s" % (origin, key)
+        head += b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n" % length
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+                connection.sendall(head)
+                connection.sendall(bytes(length))
+                received = connection.makefile("rb").read()
+            assert received.split(b" ")[1] == status and received.endswith(b"}")
+
+
+@pytest.mark.parametrize("limit", ["LINGER_SECONDS", "PAUSE_SECONDS"])
+def test_a_refused_client_that_does_not_end_is_left(voice_qa, tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(gate, limit, 0.2)
+    with running(voice_qa, tmp_path) as server:
+        slow = b"POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 1000\r\n\r\nabc"
+        assert exchange(server.port, slow, seconds=1.5).startswith(b"HTTP/1.1 403")
         assert served(server)
 
 
