@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 	$(RUN) -m hfpipe ask examples/pregunta.wav --speaker-wav examples/voz.wav --model offline
 
 test: lint
-	sh chromium.sh
+	sh test-packages.sh
 	$(RUN) -m pytest -q $(PARALLEL)
 
 test-fast: $(VENV)/.ready
