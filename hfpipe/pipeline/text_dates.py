@@ -15,6 +15,9 @@ DATED = {
     "en": r"\b(?:on|by|until|from|since|date|today|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday),? ",
 }
 MORE_MONTHS = {"es": {"sep": 9, "set": 9, "setiembre": 9}, "en": {"sept": 9}}
+CLOCK = re.compile(
+    r"(\b(?:a|de|desde|hasta|son|hacia|sobre|para) las )(\d{1,2})\.([0-5]\d)(?![\d.,]|\s?%)", re.IGNORECASE
+)
 THIS_CENTURY = 50  # two-digit years below it are in the 2000s
 UNITS_OF_TIME = {
     "es": (("hora", "horas"), ("minuto", "minutos"), ("segundo", "segundos")),
@@ -77,6 +80,13 @@ def read_dates(text: str, language: str) -> str:
     )
     whole = "|".join(get_month_names("wide", locale=base).values())
     if base == "es":
+        wide = get_month_names("wide", locale=base)
+        short = r"\b(ene|feb|mar|abr|jun|jul|ago|sept?|set|oct|nov|dic)\.(?!\w)"
+        text = re.sub(
+            rf"(?i:(?<=\d de ){short}|{short}(?= (?:de )?\d{{4}}\b))",
+            lambda match: wide[numbers[(match[1] or match[2]).lower()]],
+            text,
+        )
         return re.sub(rf"(?<![\d.,])1(?:\.?[º°]|ro\.?|ero)? de (?={whole})", "primero de ", text)
     text = re.sub(
         rf"\b({names})\.? (?=\d{{1,2}},? \d{{4}}\b)",
@@ -118,7 +128,7 @@ def read_hours(text: str, language: str) -> str:
     """Write out times of day and durations: "3:30", "15:00 h", "8 p. m.", "14h30", "1:02:03"."""
     base = base_language(language)
     half = rf"(?:{BLANK}?([ap])\.?{BLANK}?m\b\.?)"
-    hours_sign = rf"(?:{BLANK}?h(?:rs?|oras)?\b\.?)?"
+    hours_sign = rf"(?:{BLANK}?h(?:rs?|s|oras)?\b\.?)?"
     clock = rf"(?<![\d:.,])(\d{{1,2}}):([0-5]\d){hours_sign}{half}?(?![\d:])"
     plain = rf"(?<![\d:.,])(\d{{1,2}})(){half}(?![\d:])"
     to = " a " if base == "es" else " to "
@@ -127,7 +137,8 @@ def read_hours(text: str, language: str) -> str:
         rf"(?<![\d:.,-])(\d{{1,2}})[-–](\d{{1,2}})(?={BLANK}?(?:h|hrs?|[ap]\.?{BLANK}?m)\b)", rf"\1{to}\2", text
     )
     if base == "es":
-        text = re.sub(rf"(?<![\d.,])(\d{{1,2}})\.([0-5]\d)(?={BLANK}?h(?:rs?|oras)?\b)", r"\1:\2", text)  # "15.30 h"
+        text = re.sub(rf"(?<![\d.,])(\d{{1,2}})\.([0-5]\d)(?={BLANK}?h(?:rs?|s|oras)?\b)", r"\1:\2", text)  # "15.30 h"
+        text = CLOCK.sub(r"\1\2:\3", text)  # "a las 7.30"
 
     def say(match: re.Match) -> str:
         hour, minutes, period = int(match[1]), int(match[2] or 0), (match[3] or "").lower()

@@ -71,14 +71,16 @@ MATH = re.compile(
 IS_MATH = re.compile(
     r"[\\^_={}<>+]|^-?\d*[A-Za-z]{1,2}$|^[A-Za-z]\([^)]*\)$|^\|.+\|$|^[A-Za-z\d]!$"
 )  # what tells "$x$" from "$5 y US$"
+BARS = re.compile(r"(?<![\w|])\|-?\w{1,4}\|(?![\w|])")  # the cells of tables stand apart
 TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|\d+(?:[.,]\d+)*|[^\W\d_]|\S")
 
 
 def read_math(text: str, language: str) -> str:
-    r"""Write out LaTeX: \(…\), \[…\], $…$, $$…$$, and commands without delimiters; what is in code stays."""
+    r"""Write out LaTeX: \(…\), \[…\], $…$, $$…$$, commands without delimiters, and |x|; what is in code stays."""
     parts = CODE.split(text)
     for index in range(0, len(parts), 2):
         parts[index] = MATH.sub(lambda match: _say(match, language), parts[index])
+        parts[index] = BARS.sub(lambda match: say_formula(match[0], language), parts[index])
     return "".join(parts)
 
 

@@ -37,6 +37,8 @@ UNITS = {  # unit symbol: CLDR unit identifier
     "ppp": "graphics-dot-per-inch", "ppi": "graphics-pixel-per-inch", "lm": "light-lumen", "lx": "light-lux",
     "h": "duration-hour", "hr": "duration-hour", "hrs": "duration-hour", "min": "duration-minute",
     "mins": "duration-minute", "s": "duration-second", "seg": "duration-second", "ms": "duration-millisecond",
+    "kms": "length-kilometer", "mts": "length-meter", "cms": "length-centimeter", "kgs": "mass-kilogram",
+    "grs": "mass-gram", "lts": "volume-liter",
 }  # fmt: skip
 UNITS |= {sign.lower(): name for sign, name in UNITS.items() if sign.lower() not in UNITS and len(sign) > 1}
 OTHER_UNITS = {  # which CLDR doesn't name: singular and plural
@@ -49,7 +51,9 @@ OTHER_UNITS = {  # which CLDR doesn't name: singular and plural
            "vatios hora"), "MWh": ("megavatio hora", "megavatios hora"), "GWh": ("gigavatio hora",
            "gigavatios hora"), "TWh": ("teravatio hora", "teravatios hora"), "hab": ("habitante", "habitantes"),
            "cts": ("centavo", "centavos"), "ctvs": ("centavo", "centavos"),
-           "uds": ("unidad", "unidades"), "ud": ("unidad", "unidades")},
+           "uds": ("unidad", "unidades"), "ud": ("unidad", "unidades"), "hs": ("hora", "horas"),
+           "kΩ": ("kiloohmio", "kiloohmios"), "MΩ": ("megaohmio", "megaohmios"), "KiB": ("kibibyte", "kibibytes"),
+           "MiB": ("mebibyte", "mebibytes"), "GiB": ("gibibyte", "gibibytes"), "TiB": ("tebibyte", "tebibytes")},
     "en": {"dB": ("decibel", "decibels"), "Mbps": ("megabit per second", "megabits per second"),
            "Gbps": ("gigabit per second", "gigabits per second"),
            "kbps": ("kilobit per second", "kilobits per second"),
@@ -57,7 +61,9 @@ OTHER_UNITS = {  # which CLDR doesn't name: singular and plural
            "fps": ("frame per second", "frames per second"), "bpm": ("beat per minute", "beats per minute"),
            "mAh": ("milliampere hour", "milliampere hours"), "Wh": ("watt hour", "watt hours"),
            "MWh": ("megawatt hour", "megawatt hours"), "GWh": ("gigawatt hour", "gigawatt hours"),
-           "TWh": ("terawatt hour", "terawatt hours")},
+           "TWh": ("terawatt hour", "terawatt hours"), "kΩ": ("kilohm", "kilohms"), "MΩ": ("megohm", "megohms"),
+           "KiB": ("kibibyte", "kibibytes"), "MiB": ("mebibyte", "mebibytes"), "GiB": ("gibibyte", "gibibytes"),
+           "TiB": ("tebibyte", "tebibytes")},
 }  # fmt: skip
 DENOMINATORS = {  # as people say them after "por"
     "es": {"kg": "kilo", "d": "día", "año": "año"},
@@ -67,15 +73,18 @@ COMPASS = {
     "es": {"N": "norte", "S": "sur", "E": "este", "O": "oeste", "W": "oeste"},
     "en": {"N": "north", "S": "south", "E": "east", "W": "west"},
 }
+DOUBLE_PRIMES = '″"'
 SCALES = {"C": "Celsius", "F": "Fahrenheit"}
 BARE = r"\b(por|per|cada|each) (kg|km²?|cm²?|mm|m[²³]|ml|mg|kWh|GB|MB|TB)(?!\w)"  # "$5 por kg"
+FEET = {"es": ("pies", "pulgadas"), "en": ("feet", "inches")}
 PRIMES = {"es": ("grados", "minutos", "segundos"), "en": ("degrees", "minutes", "seconds")}
 
 
 def read_measures(text: str, language: str) -> str:
     """Write out numbers with units: "5 km", "20 °C", "30ºC", "50 %", "120 km/h", "50 mg/día"."""
     base, number = base_language(language), number_pattern(language)
-    text = _read_coordinates(text, language)
+    text = _read_feet(_read_coordinates(text, language), base)
+    text = re.sub(rf"(?<![\w.,])({number}){BLANK}K\b(?!-)", r"\1 kelvins", text)  # "10K" is a scale
     text = re.sub(rf"(?<=\d)({BLANK}?)[º°]{BLANK}?([CF])\b", r"\1°\2", text)
     pattern = rf"(?<![\w])({number}){BLANK}?({signs_of_units(base)})((?:/(?:100{BLANK}?)?[^\W\d_]+[²³]?)+)?(?![\w/])"
 
@@ -126,6 +135,19 @@ def unit_names(sign: str, base: str) -> tuple[str, str]:
 def signs_of_units(base: str) -> str:
     """Return a regular expression of the unit symbols, longest first."""
     return "|".join(sorted(map(re.escape, [*UNITS, *OTHER_UNITS[base]]), key=len, reverse=True))
+
+
+def _read_feet(text: str, base: str) -> str:
+    """Write out feet, inches and minutes: "6′2″", "55\"", "45′". A straight mark that closes a quotation stays."""
+    feet, inches = FEET[base]
+    minutes = PRIMES[base][1] if base == "es" else feet
+    text = re.sub(rf"(?<![\w.,])(\d){BLANK}?[′'’]{BLANK}?(\d{{1,2}}){BLANK}?[″\"”]", rf"\1 {feet} \2 {inches}", text)
+
+    def say(match: re.Match) -> str:
+        is_quote = match[2] in "\"'" and match.string[: match.start()].count(match[2]) % 2
+        return match[0] if is_quote else f"{match[1]} {inches if match[2] in DOUBLE_PRIMES else minutes}"
+
+    return re.sub(r"(?<![\w.,])(\d{1,3}(?:[.,]\d)?)([″\"′'])(?!\w)", say, text)
 
 
 def _read_coordinates(text: str, language: str) -> str:

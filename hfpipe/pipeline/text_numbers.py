@@ -41,7 +41,7 @@ FEMININE = re.compile(
     r"(?:as?|[csxg]i[oó]n(?:es)?|(?:re)?uni[oó]n(?:es)?|opini[oó]n(?:es)?|raz[oó]n(?:es)?|dad|dades|tud|tudes"
     r"|\b(?:manos?|mujer(?:es)?|noches?|tardes?|partes?|ve[zc](?:es)?|clases?|calles?|llaves?|torres?|series?"
     r"|flor(?:es)?|lu[zc](?:es)?|vo[zc](?:es)?|frases?|bases?|claves?|fases?|im[aá]gen(?:es)?|actri[zc](?:es)?"
-    r"|leyes|ley|red|redes|sed|pared|paredes|crisis|tesis|dosis|hip[oó]tesis))$"
+    r"|leyes|ley|red|redes|sed|pared|paredes|cumbres?|crisis|tesis|dosis|hip[oó]tesis))$"
 )
 
 

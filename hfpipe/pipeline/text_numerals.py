@@ -53,6 +53,7 @@ def read_ordinals(text: str, language: str) -> str:
         return re.sub(r"(?<![\d.,])(\d{1,9})(?:st|nd|rd|th)\b", lambda match: say_ordinal(int(match[1]), "en"), text)
     also = rf"(?:{BLANK}(?:y|o|a|al){BLANK}\d{{1,3}}\.?[°º])?"
     text = re.sub(r"(?<=\d)\.°", ".º", text)
+    text = re.sub(rf"(?<=[.,]\d)º|(?<=\d\d)º(?={BLANK}[CF]\b)|(?<=menos \d)º(?={BLANK}?[CF]?\b)", "°", text)
     text = re.sub(rf"(?<![\d.,])(\d{{1,3}})°(?={also}{BLANK}?{NUMBERED})", r"\1º", text, flags=re.IGNORECASE)
 
     def say(match: re.Match) -> str:

@@ -30,7 +30,7 @@ CANONICAL = r"(?=[MDCLXVI])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?
 NAMED = re.compile(rf"\b([A-ZÁÉÍÓÚ][a-záéíóúñ]+) ({CANONICAL})(?!\w|\.\w|['’]\w)")
 INITIAL = re.compile(r"\.\s+[A-ZÁÉÍÓÚ]")
 BEFORE_NAME = re.compile(
-    rf"(?:\b([Ee]l|[Ll]a|[Dd]el|[Aa]l|[Uu]n|[Uu]na|[Ss]u|[Ee]sta|[Ee]ste) |^|(?<=[a-záéíóú,;:(¡¿] ))({CANONICAL}) "
+    rf"(?:\b([Ee]l|[Ll]a|[Dd]el|[Aa]l|[Uu]n|[Uu]na|[Ss]u|[Ee]sta|[Ee]ste) |^\s*|(?<=[a-záéíóú,;:(¡¿] ))({CANONICAL}) "
     r"(?=([A-ZÁÉÍÓÚa-záéíóúñ][a-záéíóúñ]+))"
 )
 NO_NAMES = set("A Al Del El En La Las Los Su The Un Una Y".split())
@@ -118,6 +118,6 @@ def _say_before(match: re.Match) -> str:
     )
     if not is_one or set(letters) - set("IVXL"):
         return match[0]
-    feminine = (article or "").lower() in ("la", "una", "esta") or is_feminine(noun)
+    feminine = (article or "").lower() in ("la", "una", "esta") or is_feminine(noun.lower())
     said = say_ordinal(roman(letters), "es", feminine=feminine, short=not feminine)
     return f"{article} {said} " if article else f"{said} "

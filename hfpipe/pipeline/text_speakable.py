@@ -41,7 +41,11 @@ ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless 
         r"c/(?= ?[A-ZÁÉÍÓÚ][a-z])": "calle", r"c/u": "cada uno", r"s/n": "sin número", r"p/(?= )": "para",
         r"c\. ?p\.(?= ?\d)": "código postal", r"dpto\.": "departamento", r"depto\.": "departamento",
         r"apdo\.": "apartado", r"edif\.": "edificio", r"izq\.": "izquierda", r"dcha\.": "derecha",
-        r"cía\.": "compañía",
+        r"izda\.": "izquierda", r"cía\.": "compañía", r"cra\.(?= ?\d)": "carrera", r"cl\.(?= ?\d)": "calle",
+        r"(?-i:Col)\.(?= [A-ZÁÉÍÓÚ])": "colonia", r"ctra\.": "carretera", r"pl?za\.": "plaza", r"esq\.": "esquina",
+        r"urb\.": "urbanización", r"admón\.": "administración", r"num\.(?= ?\d)": "número",
+        r"lda\.": "licenciada", r"ldo\.": "licenciado", r"excmo\.": "excelentísimo", r"excma\.": "excelentísima",
+        r"ilmo\.": "ilustrísimo", r"ilma\.": "ilustrísima", r"mons\.": "monseñor", r"pdte\.": "presidente",
         r"ed\.": "edición", r"atte\.": "atentamente", r"cf\.": "compárese", r"i\. ?e\.": "esto es",
         r"a\. ?(?:de )?c\.": "antes de Cristo", r"d\. ?(?:de )?c\.": "después de Cristo",
         r"a\. ?e\. ?c\.": "antes de la era común", r"vs\.?": "contra", r"aprox\.": "aproximadamente",
@@ -59,22 +63,29 @@ ABBREVIATIONS = {  # regular expressions, matched as whole words and regardless 
         r"and/or": "and or", r"24/7": "twenty-four seven",
     },
 }  # fmt: skip
+PRODUCT = r"(?<=\d)\s*\*\s*(?=\d)|(?<=\w) \* (?=\w)"  # "3*4", "a * b"
+SUM = r"(\([^()]*[-+−*^=][^()]*\))"  # what is divided, or divides: "(a + b)/2", but not "niño(s)/a"
+MINUS = r"(?<=\b[nkxyzt])-(?=\d)|(?<=\d)-(?=[nkxyzt]\b)"  # "n-1"
 TYPED = {  # what isn't a sign of its own: languages of programmers, "@", "#", typed powers
     "es": {
         r"\b([CFJ])#": r"\1 sharp", r"(?<!\w)\.NET\b": "punto NET", r"\b([A-G])♯": r"\1 sostenido",
-        r"#(?=\d)|№": "número", r"&": "y", r"@": "arroba", r"§+": "sección", r"~(?=\s*\d)": "aproximadamente",
+        r"#\s?(?=\d)|№": "número", r"&": "y", r"@": "arroba", r"§+": "sección", r"~(?=\s*\d)": "aproximadamente",
         r"%": "por ciento", r"‰": "por mil", r"°": "grados", r"\^\{?2\}?(?!\d)": "al cuadrado",
         r"\^\{?3\}?(?!\d)": "al cubo", r"\^[({]?[-−](?=\d)": "a la menos", r"\^[({]?(?=\w)": "a la",
-        r"(?<=[\w:])\\(?=\w)": "barra invertida", r"(?<=\d)\s*\*\s*(?=\d)": "por", r"¶": "párrafo",
+        r"(?<=[\w:])\\(?=\w)": "barra invertida", PRODUCT: "por", r"¶": "párrafo",
+        rf"{SUM}\s?/\s?(?=[\w(])": r"\1 entre", rf"(?<=\w)\s?/\s?(?={SUM})": "entre",
+        r"∂(\w?)/∂(\w)": r"derivada parcial de \1 respecto a \2", MINUS: "menos",
         r"(?<=\d)\s*·\s*(?=\d)": "por",
     },
     "en": {
         r"\b([CFJ])#": r"\1 sharp", r"(?<!\w)\.NET\b": "dot NET", r"\b([A-G])♯": r"\1 sharp",
-        r"#(?=\d)|№": "number", r"&": "and", r"@": "at", r"§+": "section", r"~(?=\s*\d)": "about",
+        r"#\s?(?=\d)|№": "number", r"&": "and", r"@": "at", r"§+": "section", r"~(?=\s*\d)": "about",
         r"%": "percent", r"‰": "per mille", r"°": "degrees", r"\^\{?2\}?(?!\d)": "squared",
         r"\^\{?3\}?(?!\d)": "cubed", r"\^[({]?[-−](?=\d)": "to the power of minus",
         r"\^[({]?(?=\w)": "to the power of",
-        r"(?<=[\w:])\\(?=\w)": "backslash", r"(?<=\d)\s*\*\s*(?=\d)": "times", r"¶": "paragraph",
+        r"(?<=[\w:])\\(?=\w)": "backslash", PRODUCT: "times", r"¶": "paragraph",
+        rf"{SUM}\s?/\s?(?=[\w(])": r"\1 over", rf"(?<=\w)\s?/\s?(?={SUM})": "over",
+        r"∂(\w?)/∂(\w)": r"partial derivative of \1 with respect to \2", MINUS: "minus",
         r"(?<=\d)\s*·\s*(?=\d)": "times",
     },
 }  # fmt: skip
@@ -139,7 +150,7 @@ def strip_markdown(text: str, language: str = "es") -> str:
     """
     base = base_language(language)
     blocks, number = [], ""
-    for token in _markdown.parse(text):
+    for token in _markdown.parse(re.sub(r"(?<=\b\w)\*(?=\w\b)", "∗", text)):  # "a*b" isn't emphasis
         if token.type == "list_item_open" and token.info:
             number = f"{token.info}. "
         elif token.type == "fence" and base in CODE_BLOCK:

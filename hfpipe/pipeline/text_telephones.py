@@ -20,13 +20,15 @@ IDENTITY = re.compile(
     r"(?<![\w.])(?:\d{1,3}(?:\.\d{3}){2}-[\dkK]|\d{7,8}-[\dkK]|\d{2}-\d{8}-\d|\d{2}\.?\d{3}\.?\d{3}-?[A-HJ-NP-TV-Z]"
     r"|[XYZ]-?\d{7}-?[A-Z]|\d{3}\.?\d{3}\.?\d{3}-\d)(?!\w|[.,]\d)"
 )
+LETTERED = r"(?<!\w)(?-i:[A-Z]{1,4}\d[\dA-Z]{5,}|[A-Z]{2}\d\d(?: \d{2,4})+)(?!\w)"  # "B12345678", "ES91 2100"
 # What is written after one of these words is such a number even if it looks like a range or an amount.
 ANNOUNCED = re.compile(
     r"(?<!\w)(?:tel(?:éfono|f)?s?|tlf|móvil|celular|cel|fax|whatsapp|ext(?:ensión)?|ll[aá]m[ae](?:me|nos)?|marc[aáo]"
-    r"|marque|dni|nie|nif|cif|rut|run|ruc|rfc|nit|cuit|cuil|curp|c[eé]dula|c\. ?[ci]|pasaporte|cuenta|folio"
-    r"|(?:tele)?phone|mobile|call|dial|ssn)"
+    r"|marque|dni|nie|nif|cif|rut|run|ruc|rfc|nit|cuit|cuil|curp|c[eé]dula|c\. ?[ci]|pasaporte|cuenta|folio|is[bs]n"
+    r"|matrícula|iban|(?:tele)?phone|mobile|call|dial|ssn)"
     r"(?:\.|:|\s|\bal?\b|\bes\b|\bis\b|\bat\b|\bel\b|\bn\.?[º°]|\bn[uú]m(?:ero|\.)?|\bnumber\b|\bno\.|\bde\b)*"
-    r"(?P<number>(?<![\w.,])\+?\(?\d(?:[\d ().-]*\d)?(?:-?[A-Za-z])?(?!\w|[.,]\d))",
+    rf"(?P<number>{LETTERED}"
+    r"|(?<![\w.,])\+?\(?\d(?:[\d ().-]*\d)?(?:-?[A-Za-z])?(?!\w|[.,]\d))",
     re.IGNORECASE,
 )
 SHORTEST_ANNOUNCED = 6  # digits; shorter ones may be "marque 1" and "llama al 911"
@@ -57,4 +59,5 @@ def read_telephones(text: str, language: str) -> str:
 def _say_groups(number: str, language: str) -> str:
     groups = re.findall(r"\d+|[A-Za-z]+", number)
     plus = f"{PLUS[base_language(language)]} " if number.startswith("+") else ""
-    return plus + ", ".join(say_digits(group, language) if group.isdigit() else group.upper() for group in groups)
+    said = (say_digits(group, language) if group.isdigit() else " ".join(group.upper()) for group in groups)
+    return plus + ", ".join(said)

@@ -237,10 +237,48 @@ MATH = [
     ("de", "```\nx = 1\n```", "x = 1"),
 ]  # fmt: skip
 
+LOOSELY = [  # typed as people do
+    ("es", "-10º C, 37,5º, 37.5 ºC, 20 º C, 2º C",
+     "menos diez grados Celsius, treinta y siete coma cinco grados, treinta y siete punto cinco grados Celsius, "
+     "veinte grados Celsius, segundo C"),
+    ("es", "a*b, a * b, 2*x, uno * dos, *eso*, una **pala**bra",
+     "a por b, a por b, dos por x, uno por dos, eso, una palabra"),
+    ("es", "*a*b*, *a* y *b*, **x*y**", "a por b, a y b, x por y"),
+    ("es", "∂f/∂x, (a+b)/2, x/(y-1), niño(s)/a",
+     "derivada parcial de f respecto a x, (a más b) entre dos, x entre (y menos uno), niño(s) a"),
+    ("es", "n-1, F-16, covid-19, 2-x", "n menos uno, F dieciséis, covid diecinueve, dos menos x"),
+    ("es", "|x|, |-5| y | a | b |", "valor absoluto de x, valor absoluto de menos cinco y, a, b"),
+    ("es", "5 kΩ, 3 MΩ, 4 GiB, 300 K, 10K",
+     "cinco kiloohmios, tres megaohmios, cuatro gibibytes, trescientos kelvins, diez mil"),
+    ("es-AR", "24 hs, 18:30 hs, 18.30hs, 5 mts, 3 kms, 2 lts, 200 grs",
+     "veinticuatro horas, dieciocho treinta, dieciocho treinta, cinco metros, tres kilómetros, dos litros, "
+     "doscientos gramos"),
+    ("es", "6′2″, 6'2\", 55″, 55\" y el gol del 45′",
+     "seis pies dos pulgadas, seis pies dos pulgadas, cincuenta y cinco pulgadas, cincuenta y cinco pulgadas y "
+     "el gol del cuarenta y cinco minutos"),
+    ("es", "Dijo \"gané 12\" y 'perdí 3'.", "Dijo \"gané doce \" y 'perdí tres '."),
+    ("es", "ene. 2024, 5 de mar. y el 3 de dic. de 2020",
+     "enero dos mil veinticuatro, cinco de marzo y el tres de diciembre de dos mil veinte"),
+    ("es", "II Guerra Mundial", "segunda Guerra Mundial"),
+    ("es", "IV Cumbre de las Américas", "cuarta Cumbre de las Américas"),
+    ("es", "Cra. 7, Col. Roma, num. 3, la admón., Ctra. Nacional, izda., # 5",
+     "carrera siete, colonia Roma, número tres, la administración, carretera Nacional, izquierda, número cinco"),
+    ("es", "NIF B12345678, RFC ABCD123456XYZ",
+     "NIF B, uno dos tres cuatro cinco seis siete ocho, RFC A B C D, uno dos tres cuatro cinco seis, X Y Z"),
+    ("es", "ISBN 978-3-16-148410-0",
+     "ISBN nueve siete ocho, tres, uno seis, uno cuatro ocho cuatro uno cero, cero"),
+    ("es", "IBAN ES91 2100 0418", "IBAN E S, nueve uno, dos uno cero cero, cero cuatro uno ocho"),
+    ("es", "a las 7.30 y hasta las 14.05; son las 7.30% de las 3.50 veces",
+     "a las siete y media y hasta las catorce cero cinco; son las siete punto treinta por ciento de las tres y "
+     "cincuenta veces"),
+    ("en", "6'2\", 55\", 300 K, (a+b)/2, n-1, a*b",
+     "six feet two inches, fifty-five inches, three hundred kelvins, (a plus b) over two, n minus one, a times b"),
+]  # fmt: skip
+
 
 @pytest.mark.parametrize(
     "language, written, said",
-    MONEY + NUMBERS + DATES + ROMAN + ABBREVIATIONS + SIGNS + MATH,
+    MONEY + NUMBERS + DATES + ROMAN + ABBREVIATIONS + SIGNS + MATH + LOOSELY,
     ids=lambda part: part[:40],
 )
 def test_the_table(language, written, said):
