@@ -189,7 +189,7 @@ class Engine:
         clones = isinstance(self.tts, ClonesVoices) and self.tts.clones
         is_saved = isinstance(self.tts, SavesVoices) and request.speaker in self.tts.saved_voices
         cloned = clones and (request.speaker_wav is not None or is_saved)
-        text = {"question": heard.text, "answer": answer, "language": request.reading(heard.language)}
+        text = {"question": heard.text, "answer": str(answer), "language": request.reading(heard.language)}
         speech = {"audio": audio, "sampling_rate": self.tts.sampling_rate, "cloned": cloned}
         return {**text, **speech, **({} if base is None else {"audio_base": base}), "timings": timings}
 

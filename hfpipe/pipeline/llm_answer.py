@@ -26,6 +26,21 @@ VALID_HISTORY = (
 THOUGHTS = Thoughts()
 
 
+class Answer(str):
+    """The text of an answer.
+
+    Attributes:
+        is_cut: whether it reached the limit on its tokens, and so was cut at a sentence end.
+    """
+
+    is_cut: bool
+
+    def __new__(cls, text: str, is_cut: bool = False) -> "Answer":
+        answer = super().__new__(cls, text)
+        answer.is_cut = is_cut
+        return answer
+
+
 class Writer:
     """Streams the text of an answer while it is generated, holding back what may still be removed at the end.
 
@@ -52,14 +67,15 @@ class Writer:
         pieces = split_pieces(text, self._language)
         self._send(("".join(pieces[:-1]) if len(pieces) > 1 else text.rpartition(" ")[0]).rstrip())
 
-    def finish(self, answer: str) -> str:
+    def finish(self, answer: Answer) -> Answer:
         """Pass on the rest of the answer, and return the answer as it was passed on.
 
         A sentence may have been passed on as complete, continued, and then been truncated: in that case the answer is
         the text that was passed on. It isn't where that turned out to have been a thought.
         """
         self._send(answer)
-        return answer if self._is_late or answer.startswith(self._sent) else self._sent.strip()
+        is_same = self._is_late or answer.startswith(self._sent)
+        return answer if is_same else Answer(self._sent.strip(), answer.is_cut)
 
     def _send(self, text: str) -> None:
         if text.startswith(self._sent) and len(text) > len(self._sent):

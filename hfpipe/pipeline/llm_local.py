@@ -22,6 +22,7 @@ from .hub_weights import refuse_missing, save_model
 from .llm_answer import (
     MAX_NEW_TOKENS,
     MAX_THINKING_TOKENS,
+    Answer,
     Writer,
     default_system_prompt,
     fold_instruction,
@@ -337,7 +338,7 @@ class LLM:
 
     def _finish(
         self, tokens: torch.Tensor, question: str, language: str, opened: tuple[Format, str] | None = None
-    ) -> str:
+    ) -> Answer:
         """Return the answer in one row of new tokens; cut at a sentence end where the model ran into the limit."""
         reading = self._reader.read(tokens.tolist(), opened)
         text = tidy(reading.answer)
@@ -354,7 +355,7 @@ class LLM:
         ends = self.model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends]) | {self.tokenizer.eos_token_id}
         finished = bool(set(tokens.tolist()) & ends)
-        return text if finished else cut_at_sentence(text, language)
+        return Answer(text) if finished else Answer(cut_at_sentence(text, language), is_cut=True)
 
 
 class _Tokens(BaseStreamer):

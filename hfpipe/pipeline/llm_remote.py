@@ -11,6 +11,7 @@ from .llm_answer import (
     MAX_NEW_TOKENS,
     MAX_THINKING_TOKENS,
     THOUGHTS,
+    Answer,
     Writer,
     default_system_prompt,
     fold_instruction,
@@ -222,7 +223,7 @@ class RemoteLLM:
 
     def _finish(
         self, reply: _Reply, question: str, language: str, writer: Writer, may_be_open: bool, max_new_tokens: int
-    ) -> str:
+    ) -> Answer:
         """Return the answer in a reply, cut at a sentence end where it ran into the limit."""
         pieces, is_cut = reply.pieces, reply.reason == "length"
         reading = THOUGHTS.read("".join(pieces), may_be_open=may_be_open)
@@ -241,7 +242,7 @@ class RemoteLLM:
             )
         answer = tidy(reading.answer)
         if answer:
-            return writer.finish(cut_at_sentence(answer, language) if is_cut else answer)
+            return writer.finish(Answer(cut_at_sentence(answer, language) if is_cut else answer, is_cut))
         if reply.refusal.strip():
             raise RuntimeError(f"the LLM at {self.url} refuses to answer {question!r}: {tidy(reply.refusal)}")
         if reply.reason == "content_filter":

@@ -125,7 +125,7 @@ async def create_chat_completion(request: Request, body: ChatBody) -> ChatComple
         asking = " ".join([*(text_of(each["content"]) or "" for each in history), question.text])
         tokens = count_tokens(service.engine, asking), count_tokens(service.engine, turn.answer)
         usage = CompletionUsage(prompt_tokens=tokens[0], completion_tokens=tokens[1], total_tokens=sum(tokens))
-        emit((turn.answer, data, usage))
+        emit((turn.answer, "length" if turn.is_cut else "stop", data, usage))
 
     made = service.work.stream(client_of(request), produce)
     if body.stream:
@@ -134,13 +134,13 @@ async def create_chat_completion(request: Request, body: ChatBody) -> ChatComple
     async with aclosing(made):
         async for item in made:
             last = item
-    answer, data, usage = last
+    answer, finish, data, usage = last
     message = ChatCompletionMessage(role="assistant", content=answer)
     if speaks:
         key, expires = service.remember(answer)
         spoken = ChatCompletionAudio(id=key, data=to_base64(data), expires_at=expires, transcript=answer)
         message = ChatCompletionMessage(role="assistant", content=None, audio=spoken)
-    choice = Choice(index=0, finish_reason="stop", message=message)
+    choice = Choice(index=0, finish_reason=finish, message=message)
     about = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.name}
     return ChatCompletion(object="chat.completion", choices=[choice], usage=usage, **about)
 
@@ -152,7 +152,7 @@ def _encoded(item: Event, encoder: Encoder) -> Event | bytes:
 async def _chunks(service: Service, made, speaks: bool, wants_usage: bool) -> AsyncGenerator[bytes, None]:
     about = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.name}
 
-    def chunk(delta: ChoiceDelta | None, finish: Literal["stop"] | None = None, usage=None) -> bytes:
+    def chunk(delta: ChoiceDelta | None, finish: Literal["stop", "length"] | None = None, usage=None) -> bytes:
         choices = [] if delta is None else [ChunkChoice(index=0, delta=delta, finish_reason=finish)]
         options = {"usage": usage} if usage else {}
         return event(ChatCompletionChunk(object="chat.completion.chunk", choices=choices, **about, **options))
@@ -175,10 +175,10 @@ async def _chunks(service: Service, made, speaks: bool, wants_usage: bool) -> As
                 if item:
                     yield sound(data=to_base64(item))
             else:
-                answer, _, usage = item
+                answer, finish, _, usage = item
     if speaks:
         yield sound(expires_at=service.correct(key, answer))
-    yield chunk(ChoiceDelta(), "stop")
+    yield chunk(ChoiceDelta(), finish)
     if wants_usage:
         yield chunk(None, usage=usage)
     yield END

@@ -98,6 +98,11 @@ class Turn:
         self.metrics.observe(clock.timings(), heard=heard, spoken=seconds, tokens=tokens)
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the answer reached the limit on its tokens; a language model of a user's own doesn't say."""
+        return getattr(self.answer, "is_cut", False)
+
+    @property
     def audio(self) -> np.ndarray:
         """The answer's audio, float32 (samples,)."""
         return np.concatenate([np.zeros(0, np.float32), *self.sounds])

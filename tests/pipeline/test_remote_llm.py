@@ -103,7 +103,8 @@ def test_it_answers_with_the_servers_first_model(server):
     assert system == {"role": "system", "content": "Sé breve."} and turns == history
     assert question == {"role": "user", "content": "¿Y?"}
     assert asked == {"model": "tiny", "max_tokens": 128, "stream": True, "temperature": 0.5}
-    assert RemoteLLM(server.url, "other")(["¿A?", "¿B?"]) == [ANSWER, ANSWER]
+    answers = RemoteLLM(server.url, "other")(["¿A?", "¿B?"])
+    assert answers == [ANSWER, ANSWER] and not any(each.is_cut for each in answers)
     assert [asked["model"] for asked in server.asked[1:]] == ["other"] * 2
     assert "español" in server.asked[1]["messages"][0]["content"]
 
@@ -114,7 +115,8 @@ def test_it_answers_with_the_servers_first_model(server):
 ])  # fmt: skip
 def test_what_the_limit_cuts_is_not_said(server, answer, expected):
     server.answer, server.reason, texts = answer, "length", []
-    assert RemoteLLM(server.url)("¿Y?", max_new_tokens=5, on_text=texts.append) == "".join(texts) == expected
+    said = RemoteLLM(server.url)("¿Y?", max_new_tokens=5, on_text=texts.append)
+    assert said == "".join(texts) == expected and said.is_cut
 
 
 FORMATS = {  # the model's name, and what the server sends as text

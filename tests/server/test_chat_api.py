@@ -31,7 +31,8 @@ class Listener(Talker):
 def test_text_to_text(client):
     answer = client.chat.completions.create(model="gpt-5", messages=ASKED, max_tokens=12)
     [choice] = answer.choices
-    assert choice.message.content and choice.finish_reason == "stop" and choice.message.audio is None
+    assert choice.message.content and choice.message.audio is None
+    assert choice.finish_reason == "length", "the tiny model writes until it has no tokens left"
     assert answer.model == "tiny" and answer.usage.completion_tokens > 0
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
@@ -46,6 +47,11 @@ def test_text_is_streamed(make, client):
     assert chunks[0].choices[0].delta.role == "assistant"
     assert "".join(each.choices[0].delta.content or "" for each in chunks if each.choices) == ANSWER
     assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-1].usage.completion_tokens > 0
+
+
+def test_a_stream_says_that_it_reached_the_limit(client):
+    [*_, last] = client.chat.completions.create(model="", messages=ASKED, stream=True, max_tokens=5)
+    assert last.choices[0].finish_reason == "length"
 
 
 def test_audio_in_and_out(client, voice_qa):

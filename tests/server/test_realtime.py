@@ -129,6 +129,19 @@ def test_what_was_said_is_in_the_next_prompt(parts):
     assert second["history"] == [{"role": "user", "content": "Hola"}, {"role": "assistant", "content": ANSWER}]
 
 
+def test_an_answer_that_reaches_the_limit_is_incomplete_and_stays_in_the_conversation(server):
+    async def talk():
+        async with talking(server, **BY_HAND) as session:
+            done = await session.ask("Hola", output_modalities=["text"], max_output_tokens=5)
+            assert done.status == "incomplete" and done.status_details.reason == "max_output_tokens"
+            [item] = done.output
+            said = "".join(event.delta for event in session.events if event.type == "response.output_text.delta")
+            assert item.status == "incomplete" and item.content[0].text == said != ""
+            assert (await session.ask("¿Y?", output_modalities=["text"], max_output_tokens=5)).output
+
+    run(talk())
+
+
 def test_text_alone(parts):
     server, _, tts = parts
 

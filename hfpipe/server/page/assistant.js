@@ -333,7 +333,7 @@ export class Assistant extends EventTarget {
     if (turn)
       this.#conversation.change(turn, { isDone: true, times: { ...turn.times, ...hearing, ...times(response) } });
     this.#hearing = undefined;
-    if (response.status === "failed" || response.status === "incomplete") {
+    if (response.status === "failed") {
       this.#tellProblem("Cut", response.status_details?.error?.message ?? "");
     }
   }

@@ -114,6 +114,8 @@ class Response:
                 async for event in made:
                     await self.is_wanted.wait()
                     await self._send_event(event)
+            if self._turn.is_cut:
+                status, details = "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
         except asyncio.CancelledError:
             if self._reason is None:
                 raise  # the session is over
@@ -241,7 +243,7 @@ class Response:
         item = self.item
         assert item is not None
         item.status = "completed" if status == "completed" else "incomplete"
-        if status == "completed" and not item.is_cut:
+        if status in ("completed", "incomplete") and not item.is_cut:
             item.parts[0].text = self._turn.answer
         text = item.parts[0].text or ""
         if self.speaks:
