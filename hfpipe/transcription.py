@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+import torch
 from transformers import AutomaticSpeechRecognitionPipeline
 
 from .pipeline.asr_whisper import FALLBACK, encode, fixed_seed, language_probabilities
@@ -291,6 +292,8 @@ def transcribe_chunks(
     *,
     task: str = "transcribe",
     by_word: bool = False,
+    prompt: str = "",
+    temperature: float = 0.0,
 ) -> list[list[dict]]:
     """Transcribe a batch of chunks.
 
@@ -301,11 +304,23 @@ def transcribe_chunks(
         language: ISO 639-1 code of what is spoken.
         task: "transcribe", or "translate" to English.
         by_word: time each word, which takes a Whisper with `alignment_heads`, instead of each segment.
+        prompt: text that Whisper takes for what was said before, and whose spelling it follows: names, terms.
+        temperature: to begin with; where Whisper is unsure it is raised in steps of 0.2 up to 1, as openai/whisper
+            does.
+
+    Raises:
+        ValueError: the prompt holds one of Whisper's special tokens.
 
     Returns:
         For each chunk its segments, or words: dicts of "start", "end" (seconds since the recording began) and "text".
     """
     generate_kwargs = {"num_beams": 1, **FALLBACK}
+    if temperature:
+        generate_kwargs["temperature"] = tuple(np.arange(temperature, 1 + 1e-6, 0.2).tolist())
+    if prompt.strip():
+        begin, *tokens = asr.tokenizer.get_prompt_ids(prompt).tolist()
+        tokens = tokens[-(asr.model.config.max_target_positions // 2 - 1) :]  # all that Whisper was trained to take
+        generate_kwargs["prompt_ids"] = torch.tensor([begin, *tokens], device=asr.device)
     if asr.model.generation_config.is_multilingual:
         generate_kwargs |= {"task": task, "language": language}
     with fixed_seed():

@@ -33,6 +33,8 @@ from .turns import count_tokens, speak
 router = APIRouter(prefix="/v1/audio", tags=["audio"])
 MAX_INPUT = 4096  # characters, OpenAI's limit
 TextFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+Prompt = Annotated[str, Form(max_length=10_000, description="Names and terms in the spelling that is to be followed.")]
+Temperature = Annotated[float, Form(ge=0, le=1, description="To begin with; it is raised where Whisper is unsure.")]
 SoundFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
 
@@ -73,14 +75,17 @@ async def create_transcription(
     timestamp_granularities: Annotated[
         list[Literal["word", "segment"]] | None, Form(alias="timestamp_granularities[]")
     ] = None,
+    prompt: Prompt = "",
+    temperature: Temperature = 0.0,
     stream: Annotated[bool, Form()] = False,
 ) -> Transcription | TranscriptionVerbose | Response:
-    """Transcribe a recording. `model`, `prompt` and `temperature` are accepted, and left unused."""
+    """Transcribe a recording. `model` is accepted, and left unused."""
     by_word = "word" in (timestamp_granularities or ())
     if by_word and response_format != "verbose_json":
         message = "timestamp_granularities takes response_format 'verbose_json'."
         raise ApiError(400, message, "invalid_value", "timestamp_granularities")
-    return await _transcribe(request, file, "transcribe", language, response_format, by_word, stream)
+    options = {"by_word": by_word, "prompt": prompt, "temperature": temperature}
+    return await _transcribe(request, file, "transcribe", language, response_format, options, stream)
 
 
 @router.post("/translations", response_model=None)
@@ -88,18 +93,21 @@ async def create_translation(
     request: Request,
     file: Annotated[UploadFile, File(description="The recording: wav, flac, ogg or mp3; with FFmpeg, any other.")],
     model: Annotated[str, Form()] = "",
+    prompt: Prompt = "",
     response_format: Annotated[TextFormat, Form()] = "json",
+    temperature: Temperature = 0.0,
 ) -> Translation | TranslationVerbose | Response:
-    """Translate a recording to English, where the Whisper can."""
-    return await _transcribe(request, file, "translate", None, response_format, False, False)
+    """Translate a recording to English, where the Whisper can. The prompt is in English."""
+    options = {"by_word": False, "prompt": prompt, "temperature": temperature}
+    return await _transcribe(request, file, "translate", None, response_format, options, False)
 
 
 async def _transcribe(
-    request: Request, file: UploadFile, task: str, language: str | None, form: str, by_word: bool, stream: bool
+    request: Request, file: UploadFile, task: str, language: str | None, form: str, options: dict, stream: bool
 ) -> Any:
     service, data = service_of(request), await file.read()
     asr, code = service.pipe.asr, language_code(language or None)
-    check_task(asr, task, by_word)
+    check_task(asr, task, options["by_word"])
     seconds = 0.0
 
     def produce(emit) -> None:
@@ -107,7 +115,7 @@ async def _transcribe(
         samples = decode_recording(data, service.settings).samples
         seconds, clock = len(samples) / SAMPLING_RATE, Clock()
         is_verbose = form == "verbose_json"
-        heard = transcribe(asr, samples, code, task=task, by_word=by_word, with_details=is_verbose)
+        heard = transcribe(asr, samples, code, task=task, with_details=is_verbose, **options)
         for chunk in _timed(heard, clock):
             emit(chunk)
         service.metrics.observe(clock.timings(), heard=seconds)
@@ -129,7 +137,7 @@ async def _transcribe(
     described: dict[str, Any] = {"duration": seconds, "text": text, "segments": segments_of(chunks)}
     if task == "translate":
         return TranslationVerbose(language="english", **described)
-    words = words_of(chunks) if by_word else None
+    words = words_of(chunks) if options["by_word"] else None
     usage = UsageVerbose(type="duration", seconds=math.ceil(seconds))
     return TranscriptionVerbose(language=language_name(chunks, code), words=words, usage=usage, **described)
 

@@ -69,6 +69,7 @@ def transcribe(
     task: str = "transcribe",
     by_word: bool = False,
     with_details: bool = False,
+    **options: Any,
 ) -> Iterator[Chunk]:
     """Yield what is understood in each stretch of speech; nothing where nobody speaks.
 
@@ -79,12 +80,16 @@ def transcribe(
         task: "transcribe", or "translate" to English.
         by_word: time the words as well.
         with_details: compute what `verbose_json` adds to a segment.
+        options: `prompt` and `temperature`, as `transcribe_chunks` takes them.
     """
+    options |= {"task": task}
     for start, end, spoken in _find_stretches(asr, samples, language):
         chunk = [(start, end)]
-        [segments] = transcribe_chunks(asr, samples, chunk, spoken, task=task)
-        words = transcribe_chunks(asr, samples, chunk, spoken, task=task, by_word=True)[0] if by_word else []
+        [segments] = transcribe_chunks(asr, samples, chunk, spoken, **options)
+        words = transcribe_chunks(asr, samples, chunk, spoken, by_word=True, **options)[0] if by_word else []
         details = _details(asr, samples, start, end, spoken, task, segments) if with_details else []
+        for each in details:
+            each["temperature"] = options.get("temperature", 0.0)  # where Whisper begins; where it ended isn't known
         yield Chunk(spoken, segments, words, details)
 
 
@@ -127,7 +132,6 @@ def _details(asr, samples, start: int, end: int, language: str, task: str, segme
                 "compression_ratio": compression_ratio(segment["text"]),
                 "no_speech_prob": no_speech,
                 "seek": start * FRAMES_PER_SECOND // SAMPLING_RATE,
-                "temperature": 0.0,  # where Whisper begins; at which one it ended isn't known here
             }
         )
     return details

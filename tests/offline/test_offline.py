@@ -15,6 +15,7 @@ import pytest
 from hfpipe.offline import offline_repo, sources
 from hfpipe.offline.repo import MANIFEST, assemble_once, is_complete
 from hfpipe.offline.sources import PackageFile, read_source
+from hfpipe.transcription import transcribe_chunks
 
 
 def write_repo(folder: Path, progress) -> None:
@@ -193,6 +194,9 @@ def test_whisper_hears_detects_and_times(repo, question):
     heard = asr(question.copy(), return_timestamps=True, generate_kwargs={"task": "transcribe"})
     start, end = heard["chunks"][0]["timestamp"]
     assert 0.0 <= start < end <= len(question) / 16_000 + 1.0
+    whole = [(0, len(question))]
+    [[segment]] = transcribe_chunks(asr, question, whole, "es", prompt="Hola. ¿Cuál es la Capital de Portugal?")
+    assert segment["text"] == "¿Cuál es la Capital de Francia?", "the prompt's spelling is followed"
 
 
 @pytest.mark.offline

@@ -54,6 +54,16 @@ def test_a_verbose_transcription_has_all_that_is_said_of_a_segment(client):
     assert " ".join(segment.text for segment in heard.segments) == heard.text
 
 
+def test_a_transcription_takes_a_prompt_and_a_temperature(client):
+    heard = hear(client, language="es", prompt="Ñandú " * 500, temperature=0.4, response_format="verbose_json")
+    assert heard.text and {segment.temperature for segment in heard.segments} == {0.4}
+    with pytest.raises(openai.BadRequestError, match="special token"):
+        hear(client, prompt="<|endoftext|>")
+    with pytest.raises(openai.BadRequestError) as refused:
+        hear(client, temperature=1.5)
+    assert refused.value.param == "temperature"
+
+
 def test_words_have_times_where_whisper_gives_them(client, voice_qa, monkeypatch):
     asked = {"language": "es", "response_format": "verbose_json", "timestamp_granularities": ["word", "segment"]}
     with pytest.raises(openai.BadRequestError, match="alignment_heads"):
