@@ -48,10 +48,10 @@ def sound(samples: np.ndarray) -> str:
     return base64.b64encode((samples * 32767).astype("<i2").tobytes()).decode()
 
 
-async def until(connection, kind: str):
-    """Take events up to the first of a kind, and return it."""
+async def until(connection, kind: str, seconds: float = 30):
+    """Take events up to the first of a kind, each within so many seconds, and return it."""
     while True:
-        event = await asyncio.wait_for(connection.recv(), 30)
+        event = await asyncio.wait_for(connection.recv(), seconds)
         if event.type == "error":
             raise RuntimeError(event.error.message)
         if event.type == kind:

@@ -6,6 +6,8 @@ It starts the server on the offline models as a process of its own, and prints f
                  at once and one after the other, and the server's memory
     stream       the same questions through streamed chat completions: seconds to the first sound, against those where
                  each waits until the one before has been answered (first come, first served)
+    realtime     50 Realtime sessions at once, each with two spoken questions: whether each is heard as it is alone, in
+                 order, the seconds to the first sound, and the server's memory
     chat         answers per second to written questions, of 1, 8 and 16 clients
     bulk         a spoken question alone, and beside 20 transcriptions of half a minute each
     disconnects  turns of which most clients leave midway: memory, open files and threads
@@ -16,6 +18,7 @@ request was answered by anything but 4xx, or files or threads were left behind.
 """
 
 import argparse
+import asyncio
 import base64
 import contextlib
 import io
@@ -34,10 +37,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import openai
 import psutil
 import soundfile
 from attacks import make_attacks, send_raw
 from measure import machine
+from realtime import listen_by, sound, until
 
 SESSIONS, ALONE = 50, 10  # questions at once, and of these one after the other, before and afterwards
 CLIENTS = (1, 8, 16)
@@ -218,6 +223,53 @@ def stream(server: Server, options) -> dict:
     return results
 
 
+def realtime(server: Server, options) -> dict:
+    """Hold conversations at once over Realtime, and some one after the other before and afterwards."""
+    questions, results = [soundfile.read(io.BytesIO(each))[0] for each in spoken_questions(server)], {}
+    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none")
+
+    async def talk(number: int) -> tuple[list[str], list[str], float]:
+        """Ask two questions; return what was heard, what was answered, and the seconds to the first sound."""
+        heard, said, firsts = [], [], []
+        async with client.realtime.connect(model="voice-qa") as connection:
+            await listen_by(connection, None)
+            for samples in (questions[number], questions[number - 1]):
+                await connection.input_audio_buffer.append(audio=sound(samples))
+                start = time.perf_counter()
+                await connection.input_audio_buffer.commit()
+                await connection.response.create()
+                done = await until(connection, "conversation.item.input_audio_transcription.completed", TIMEOUT)
+                heard.append(done.transcript)
+                await until(connection, "response.output_audio.delta", TIMEOUT)
+                firsts.append(time.perf_counter() - start)
+                answered = (await until(connection, "response.done", TIMEOUT)).response
+                said.append(answered.output[0].content[0].transcript)
+        return heard, said, firsts[0]
+
+    async def all_at_once() -> list:
+        return await asyncio.gather(*map(talk, range(len(questions))))
+
+    asyncio.run(talk(0))
+    results["before"] = server.taken()
+    alone, seconds = timed(lambda number: asyncio.run(talk(number)), range(ALONE))
+    with watching(server, results):
+        start = time.perf_counter()
+        found = asyncio.run(all_at_once())
+        whole = time.perf_counter() - start
+    results["after"] = server.taken()
+    same = [found[i][0] == each[0] for i, each in enumerate(alone)]
+    in_order = [heard == [found[number][0][0], found[number - 1][0][0]] for number, (heard, _, _) in enumerate(found)]
+    results["sessions, answered twice"] = [len(found), sum(all(said) for _, said, _ in found)]
+    results["heard as alone"] = f"{sum(same)}/{len(same)}"
+    results["answered as alone"] = f"{sum(found[i][1] == each[1] for i, each in enumerate(alone))}/{len(alone)}"
+    results["both questions heard, in order"] = f"{sum(in_order)}/{len(in_order)}"
+    results["different questions heard"] = len({heard[0] for heard, _, _ in found})
+    results["turns/s at once, one by one, ratio"] = ratio(2 * len(found) / whole, 2 / statistics.mean(seconds))
+    results["first sound p50, p95 (s)"] = [round(percentile([each[2] for each in found], p), 2) for p in (50, 95)]
+    results["failed"] = not (all(same) and all(in_order) and all(all(said) for _, said, _ in found))
+    return results
+
+
 def chat(server: Server, options) -> dict:
     """Answer written questions of more and more clients."""
     results, rates = {}, {}
@@ -339,7 +391,7 @@ def ratio(ours: float, peer: float) -> list[float]:
     return [round(ours, 2), round(peer, 2), round(ours / peer, 2)]
 
 
-PARTS = {part.__name__: part for part in (turns, stream, chat, bulk, disconnects, hostile)}
+PARTS = {part.__name__: part for part in (turns, stream, realtime, chat, bulk, disconnects, hostile)}
 
 
 def main() -> None:
