@@ -89,7 +89,7 @@ def read_dates(text: str, language: str) -> str:
         )
         return re.sub(rf"(?<![\d.,])1(?:\.?[º°]|ro\.?|ero)? de (?={whole})", "primero de ", text)
     text = re.sub(
-        rf"\b({names})\.? (?=\d{{1,2}},? \d{{4}}\b)",
+        rf"\b({names})(?:\. (?=\d{{1,2}}\b)|\.? (?=\d{{1,2}},? \d{{4}}\b))",
         lambda match: f"{get_month_names('wide', locale='en')[numbers[match[1].lower()]]} ",
         text,
         flags=re.IGNORECASE,
@@ -146,7 +146,7 @@ def read_hours(text: str, language: str) -> str:
             return match[0]
         said = (_spanish_hour if base == "es" else _english_hour)(hour, minutes, period)
         is_end = match[0].endswith(".") and not match.string[match.end() :].strip()
-        return f" {said}{'.' if is_end else ' '}"
+        return f" {said.removesuffix('.') if is_end else said}{'.' if is_end else ' '}"
 
     def three(match: re.Match) -> str:
         return " " + _duration([int(part) for part in match.groups()], language) + " "

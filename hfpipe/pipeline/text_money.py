@@ -32,6 +32,7 @@ REGIONAL_SIGNS = {  # by region, where a sign means something else, or is too sh
     "CL": {"UF": "CLF"},
 }  # fmt: skip
 LETTER_SIGNS = {"Q": "GTQ", "L": "HNL"}  # read as money everywhere, but only right before a number: "Q50", "L 100"
+QUARTER = r"(?<=Q)[1-4](?![\d.,]*\d)"  # "Q3" is one of the year
 OTHER_SIGNS = {  # what CLDR doesn't name: singular and plural
     "es": {"₿": ("bitcóin", "bitcoines"), "¢": ("centavo", "centavos"), "¤": ("unidad monetaria",
            "unidades monetarias"), "₥": ("milésimo", "milésimos"), "₰": ("pfennig", "pfennigs"),
@@ -168,7 +169,7 @@ def _amounts(language: str) -> tuple[re.Pattern, re.Pattern]:
     return (
         re.compile(
             rf"{minus}(?<!\w)(?:(?P<code>{codes}|US){BLANK}?)??"
-            rf"(?P<before>{signs}|{codes}|(?:{_any(LETTER_SIGNS)})(?=\d|{BLANK}\d+[.,]\d\d\b)){BLANK}?"
+            rf"(?P<before>{signs}|{codes}|(?:{_any(LETTER_SIGNS)})(?!{QUARTER})(?=\d|{BLANK}\d+[.,]\d\d\b)){BLANK}?"
             rf"(?P<minus_inside>[-−])?{amount}"
             rf"(?:{BLANK}?(?P<after>(?:{after}|US)(?!\w)|(?i:{_any(_named(language))})(?!\w)))?{per}"
         ),

@@ -271,6 +271,13 @@ LOOSELY = [  # typed as people do
     ("es", "a las 7.30 y hasta las 14.05; son las 7.30% de las 3.50 veces",
      "a las siete y media y hasta las catorce cero cinco; son las siete punto treinta por ciento de las tres y "
      "cincuenta veces"),
+    ("es", "3 uds., 2 €/ud. y Uds.; Q1 y Q50; Ríos Nte., No. ext. 5, No. int. 2",
+     "tres unidades, dos euros por unidad. y ustedes; Q uno y cincuenta quetzales; Ríos norte, número exterior cinco, "
+     "número interior dos"),
+    ("en", "Jan. 5, Sept. 11, 3 p.m. It, St. John, Main St., Mt. Everest, Q1 2024",
+     "January fifth, September eleventh, three p.m. It, Saint John, Main Street, Mount Everest, "
+     "Q one twenty twenty-four"),
+    ("en", "It is 3 p.m.", "It is three p.m."),
     ("en", "6'2\", 55\", 300 K, (a+b)/2, n-1, a*b",
      "six feet two inches, fifty-five inches, three hundred kelvins, (a plus b) over two, n minus one, a times b"),
 ]  # fmt: skip
