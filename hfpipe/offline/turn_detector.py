@@ -6,7 +6,7 @@ import numpy as np
 from transformers import WhisperFeatureExtractor
 
 from ..pipeline.audio import SAMPLING_RATE
-from ..pipeline.cpu_threads import limit_threads, refuse_forked_process
+from ..pipeline.cpu_threads import limit_threads, refuse_forked_process, run_onnx
 
 WINDOW = 8  # seconds that the model hears: the last ones
 
@@ -43,7 +43,7 @@ class SmartTurn:
         heard = np.pad(audio[-length:], (max(0, length - len(audio)), 0))  # the model knows zeros before the speech
         with limit_threads(1):  # the steps are too small to share
             features = self._features(heard, sampling_rate=SAMPLING_RATE, do_normalize=True, return_tensors="np")
-        [probability] = self._session.run(None, {"input_features": features.input_features})
+        [probability] = run_onnx(self._session, {"input_features": features.input_features})
         return probability.item()
 
 

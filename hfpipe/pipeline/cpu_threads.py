@@ -4,10 +4,14 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
+MAX_ONNX_RUNS = 64  # at once; more of them wait
+_onnx_threads = ThreadPoolExecutor(MAX_ONNX_RUNS, thread_name_prefix="onnxruntime")
 _computing_process: int | None = None  # the id of the process in which hfpipe first computed
 
 
@@ -37,6 +41,20 @@ def limit_threads(count: int) -> Iterator[None]:
 def limit_to_one_core() -> None:
     """Limit what torch computes for this thread to one core; other threads keep theirs."""
     _limit(1)
+
+
+def run_onnx(session, inputs: dict[str, np.ndarray], options=None) -> list[np.ndarray]:
+    """Run an ONNX model in a thread in which torch computes nothing, and return its outputs.
+
+    On processors with AMX, torch's oneDNN may leave the tiles of a thread in the shapes of its last product, and
+    onnxruntime 1.31 sets its own only if both the rows and the columns differ: else the process ends with SIGILL.
+
+    Args:
+        session: an `onnxruntime.InferenceSession`.
+        inputs: by name.
+        options: `onnxruntime.RunOptions`, or None.
+    """
+    return _onnx_threads.submit(session.run, None, inputs, options).result()
 
 
 def _limit(count: int):

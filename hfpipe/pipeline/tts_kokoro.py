@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from .audio import load_reference
 from .audio_speaker import embed_speaker
 from .cpu_precision import warn_of_precision
-from .cpu_threads import refuse_forked_process
+from .cpu_threads import refuse_forked_process, run_onnx
 from .engine_cancel import current_token, raise_if_cancelled
 from .files import write_text
 from .hub_cache import cache_folder
@@ -308,7 +308,7 @@ class Kokoro:
         """Run the model; cancelling the current token ends it."""
         token = current_token()
         if token is None:
-            return self._session.run(None, inputs)
+            return run_onnx(self._session, inputs)
         try:  # of an import outside of it transformers takes the package for one that every reader needs
             from onnxruntime import RunOptions
         except ImportError as error:
@@ -317,7 +317,7 @@ class Kokoro:
         options = RunOptions()
         with token.on_cancel(lambda: setattr(options, "terminate", True)):
             try:
-                return self._session.run(None, inputs, options)
+                return run_onnx(self._session, inputs, options)
             except Exception:  # onnxruntime's own, when it was terminated
                 raise_if_cancelled()
                 raise

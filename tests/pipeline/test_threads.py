@@ -1,5 +1,7 @@
-"""A limit on the threads of one thread is nobody else's."""
+"""A limit on the threads of one thread is nobody else's, and what torch leaves in a thread isn't onnxruntime's."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -64,3 +66,39 @@ def test_threads_that_begin_while_others_limit_theirs_keep_their_number():
     for thread in limiting:
         thread.join()
     assert set(counts) == {THREADS}
+
+
+# The product of Whisper base's encoder for 5 s leaves tiles of 10 rows, where a processor has AMX.
+AFTER_TORCH = """
+import numpy as np, onnx, onnxruntime, torch
+from onnx import TensorProto, helper
+from hfpipe.pipeline.cpu_threads import run_onnx
+from hfpipe.pipeline.internals import multiply_bfloat16, pack_bfloat16
+
+chance = np.random.default_rng(0)
+weight = chance.integers(-127, 127, (512, 512), dtype=np.int8)
+graph = helper.make_graph(
+    [helper.make_node("MatMulInteger", ["inputs", "weight"], ["product"])], "product",
+    [helper.make_tensor_value_info("inputs", TensorProto.UINT8, [None, 512])],
+    [helper.make_tensor_value_info("product", TensorProto.INT32, [None, 512])],
+    [helper.make_tensor("weight", TensorProto.INT8, weight.shape, weight.tobytes(), raw=True)],
+)
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+inputs = chance.integers(0, 255, (200, 512), dtype=np.uint8)
+torch.set_num_threads(2)
+packed, bias = pack_bfloat16(torch.randn(512, 2048)), torch.randn(512).bfloat16()
+with torch.inference_mode():
+    for _ in range(20):
+        multiply_bfloat16(torch.randn(1, 250, 2048).bfloat16(), packed, bias)
+        [product] = run_onnx(session, {"inputs": inputs})
+        assert (product == inputs.astype(np.int32) @ weight).all()
+"""
+
+
+def test_onnxruntime_computes_after_torch_in_one_thread():
+    pytest.importorskip("onnx")
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch has no oneDNN here")
+    done = subprocess.run([sys.executable, "-c", AFTER_TORCH], capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
