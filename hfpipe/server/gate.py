@@ -25,10 +25,8 @@ SECURITY_HEADERS = {
 WITHOUT_KEY = ("/health", "/health/live", "/health/ready")
 KEY_PROTOCOL = "openai-insecure-api-key."  # as OpenAI's own clients in browsers have it
 OVERHEAD = 1 << 18  # bytes of a body beside its recording
-LINGER_SECONDS, PAUSE_SECONDS = (
-    30.0,
-    2.0,
-)  # for which what a refused client sends is dropped, in all and without a byte
+LINGER_SECONDS = 30.0  # for which what a refused client still sends is read and dropped
+PAUSE_SECONDS = 2.0  # without a byte, after which it is taken to have ended
 MAX_BODIES = 8  # of the largest size, that memory may hold at once
 
 
