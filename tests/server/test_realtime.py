@@ -259,6 +259,7 @@ def test_an_update_changes_what_it_names_and_nothing_else(parts):
         {"audio": {"input": {"transcription": {"language": "klingon"}}}},
         {"output_modalities": ["text", "audio"]},
         {"tools": [{"type": "function", "name": "weather"}]},
+        {"prompt": {"id": "pmpt_1"}},
         {"max_output_tokens": 0},
         {"instructions": 7},
     ],
@@ -292,6 +293,42 @@ def test_what_the_agents_sdk_sends_is_taken(parts):
     async def talk():
         async with talking(server, **given) as session:
             assert (await session.ask("Hola")).status == "completed"
+
+    run(talk())
+
+
+def test_noise_reduction_is_taken_and_said_not_to_be_there(parts):
+    server, _, _ = parts
+
+    async def talk():
+        async with talking(server) as session:
+            updated = await session.update(audio={"input": {"noise_reduction": {"type": "near_field"}}})
+            assert updated.type == "session.updated" and updated.session.audio.input.noise_reduction is None
+
+    run(talk())
+
+
+def test_silence_after_an_answer_is_answered(parts):
+    server, llm, tts = parts
+    heard = {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 1000}}
+
+    async def talk():
+        async with talking(server, audio={"input": heard}) as session:
+            await session.say(silence(2.5))
+            assert (await session.ask("Hola")).status == "completed"
+            await asyncio.sleep(0.5)
+            assert (await session.ask("¿Qué?")).status == "completed"  # who asks isn't silent
+            start, played = time.monotonic(), seconds_of(tts)
+            silent = await session.until("input_audio_buffer.timeout_triggered")
+            assert time.monotonic() - start > played / 2 + 1  # the half is the second answer, which was played first
+            assert (silent.audio_start_ms, silent.audio_end_ms) == (1500, 2500)
+            committed = await session.until("input_audio_buffer.committed")
+            assert committed.item_id == silent.item_id
+            assert (await session.until("response.done")).response.status == "completed"
+            assert [asked["question"] for asked in llm.asked] == ["Hola", "¿Qué?", "(No he dicho nada.)"]
+            await session.update(audio={"input": {"turn_detection": {"idle_timeout_ms": None}}})
+            with pytest.raises(TimeoutError):
+                await session.until("input_audio_buffer.timeout_triggered", seconds=seconds_of(tts) / 3 + 2)
 
     run(talk())
 

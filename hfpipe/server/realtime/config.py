@@ -80,7 +80,8 @@ class SessionConfig:
         except ValidationError as error:
             raise invalid(error, "session") from error
         check_limits(data, "session")
-        refuse_tools(data.get("tools"), "session.tools")
+        refuse_unsupported(data, "session")
+        data["audio"]["input"]["noise_reduction"] = None  # clients ask for it by habit; this shows that there is none
         return SessionConfig(data)
 
     @property
@@ -121,10 +122,13 @@ def check_limits(data: dict[str, Any], path: str) -> None:
                 raise ApiError(400, message, "invalid_value", f"{path}.{name}")
 
 
-def refuse_tools(tools: list | None, path: str) -> None:
-    """Raise an `ApiError` if there are tools."""
-    if tools:
-        raise ApiError(400, "this server calls no tools; leave them out.", "not_supported", path)
+def refuse_unsupported(options: dict[str, Any], path: str) -> None:
+    """Raise an `ApiError` for options of a session or a response that would change its answers, and can't here."""
+    if options.get("tools"):
+        raise ApiError(400, "this server calls no tools; leave them out.", "not_supported", f"{path}.tools")
+    if options.get("prompt"):
+        message = "this server keeps no prompts; give their text as instructions."
+        raise ApiError(400, message, "not_supported", f"{path}.prompt")
 
 
 def invalid(error: ValidationError, root: str) -> ApiError:

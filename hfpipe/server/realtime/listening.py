@@ -75,6 +75,11 @@ class InputBuffer:
         self._options: tuple | None = None
         self.configure(config)
 
+    @property
+    def seconds(self) -> float:
+        """The seconds of sound that were appended in all."""
+        return self._seconds
+
     def configure(self, config: SessionConfig) -> None:
         """Listen as a session's options say; what was heard is forgotten where these change how it is heard."""
         options = (config.input_format, config.turn_detection and dict(config.turn_detection))

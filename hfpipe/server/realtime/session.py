@@ -19,6 +19,7 @@ from openai.types.realtime import (
     InputAudioBufferCommittedEvent,
     InputAudioBufferSpeechStartedEvent,
     InputAudioBufferSpeechStoppedEvent,
+    InputAudioBufferTimeoutTriggered,
     RealtimeErrorEvent,
     SessionCreatedEvent,
     SessionUpdatedEvent,
@@ -32,7 +33,7 @@ from ...pipeline.engine_request import Request
 from ..errors import ApiError, as_api_error
 from ..service import Service
 from .backchannels import is_backchannel
-from .config import SessionConfig, check_limits, invalid, refuse_tools
+from .config import SessionConfig, check_limits, invalid, refuse_unsupported
 from .items import Conversation, Item, Part, new_item_id, read_item
 from .listening import InputBuffer, SpeechBegan, SpeechEnded, SpeechPaused, SpeechResumed, new_detector
 from .response import Response
@@ -42,6 +43,7 @@ def _type_of(event: type[BaseModel]) -> str:
     return get_args(event.model_fields["type"].annotation)[0]
 
 
+SILENCE = {"es": "(No he dicho nada.)", "en": "(I have said nothing.)"}  # what the LLM is told of it
 CLIENT_EVENTS = {_type_of(event): event for event in get_args(get_args(RealtimeClientEvent)[0])}
 
 
@@ -61,6 +63,7 @@ class Session:
         self.response: Response | None = None  # the last one, which may still be played
         self._task: asyncio.Task | None = None  # that makes it
         self._tasks: set[asyncio.Task] = set()  # all: answers, and what is heard apart from them
+        self._silence: asyncio.Task | None = None  # that waits until nobody has spoken for long
         self._send_text, self._sending = send_text, asyncio.Lock()
         self._draft: Response | None = None  # of an answer to what may be a whole turn, begun in the pause
         self._turn_id = ""  # of the item that what is said now will be
@@ -128,6 +131,7 @@ class Session:
             self._request(config, config.data)  # refuses a voice or a language that isn't there
         self._buffer.configure(config)
         self.config = config
+        self._end_silence()
         await self.send(SessionUpdatedEvent, session=config.data)
 
     async def _on_input_audio_buffer_append(self, event, data: dict) -> None:
@@ -176,7 +180,7 @@ class Session:
     async def _on_response_create(self, event, data: dict) -> None:
         given = data.get("response") or {}
         check_limits(given, "response")
-        refuse_tools(given.get("tools"), "response.tools")
+        refuse_unsupported(given, "response")
         is_in_conversation = given.get("conversation") != "none"
         if is_in_conversation and self.is_answering:
             message = "an answer is being made; wait for its response.done, or send response.cancel."
@@ -238,6 +242,7 @@ class Session:
 
     async def _begin_turn(self, began: SpeechBegan) -> str:
         """Tell the client that somebody speaks, and end the answer; return the id of the item that this will be."""
+        self._end_silence()
         detection, item_id = self.config.turn_detection or {}, new_item_id()
         started = {"audio_start_ms": round(1000 * began.at), "item_id": item_id}
         await self.send(InputAudioBufferSpeechStartedEvent, **started)
@@ -282,8 +287,32 @@ class Session:
             self._draft = self._task = None
 
     def _begin_response(self, response: Response) -> None:
+        self._end_silence()
         self.response = response
-        self._task = self._start(response.run())
+        self._task = self._start(self._respond(response))
+
+    async def _respond(self, response: Response) -> None:
+        await response.run()
+        if timeout := (self.config.turn_detection or {}).get("idle_timeout_ms"):
+            self._silence = self._start(self._answer_silence(timeout / 1000))
+
+    async def _answer_silence(self, seconds: float) -> None:
+        """Answer that nobody says anything, so long after what was answered last was played."""
+        assert self.response is not None
+        await asyncio.sleep(max(0.0, self.response.playing_until - time.monotonic()) + seconds)
+        self._silence, item, end = None, Item("user", [Part("input_audio", "")]), self._buffer.seconds
+        stretch = {"audio_start_ms": round(1000 * max(0.0, end - seconds)), "audio_end_ms": round(1000 * end)}
+        await self.send(InputAudioBufferTimeoutTriggered, **stretch, item_id=item.id)
+        await self._add_spoken(item)
+        if self.config.answers:
+            silence = SILENCE.get((self.config.language or "es")[:2], SILENCE["en"])
+            told = Item("user", [Part("input_text", silence)])
+            self._begin_response(self._new_response([*self.conversation.items, told], {}))
+
+    def _end_silence(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
 
     async def _weigh(self, turn: SpeechEnded) -> None:
         """Hear a brief word that was said into an answer: it is a turn unless it is an "ajá"."""
