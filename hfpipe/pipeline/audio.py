@@ -51,7 +51,7 @@ class Reference:
         return hashlib.sha256(self.sampling_rate.to_bytes(4, "little") + self.array.tobytes()).hexdigest()
 
 
-def load_audio(audio, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
+def load_audio(audio, sampling_rate: int | None = None, *, max_seconds: float = np.inf) -> tuple[np.ndarray, int]:
     """Decode one piece of audio to float32 mono in [-1, 1], at its own rate or resampled to `sampling_rate`.
 
     It is decoded, mixed and resampled block by block: hours of it need little more memory than the result does.
@@ -69,11 +69,13 @@ def load_audio(audio, sampling_rate: int | None = None) -> tuple[np.ndarray, int
             - a dict with `"sampling_rate"` and `"array"` or `"raw"`, or `"path"` or `"bytes"` (a row of
               `datasets.Audio`, decoded or not).
         sampling_rate: Hz to resample to; None keeps the audio's own.
+        max_seconds: refuse longer audio, of which no more is decoded.
 
     Returns:
         The waveform of shape (samples,), and its rate in Hz.
 
     Raises:
+        AudioTooLong: it lasts longer than `max_seconds`.
         FileNotFoundError, ValueError, TypeError: what was got, what is valid, what to do.
     """
     name = name_audio(audio)
@@ -82,10 +84,10 @@ def load_audio(audio, sampling_rate: int | None = None) -> tuple[np.ndarray, int
     source = encoded_source(audio)
     if source is not None and not _has_samples(audio):
         with open_audio(source, name) as file:
-            return decode(file, name, sampling_rate)
+            return decode(file, name, sampling_rate, max_seconds)
     samples, rate = _read_samples(audio, name)
     rate = check_sampling_rate(rate, name)
-    samples, _ = join(split(_to_frames(samples, name)), rate, sampling_rate, name)
+    samples, _ = join(split(_to_frames(samples, name)), rate, sampling_rate, name, max_seconds)
     return samples, rate if sampling_rate is None else sampling_rate
 
 

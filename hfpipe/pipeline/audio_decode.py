@@ -16,6 +16,8 @@ import soundfile
 import soxr
 
 from .audio_headers import UNKNOWN_FRAMES, Header, Patched, read_header
+from .engine_cancel import current_token, raise_if_cancelled
+from .errors import AudioTooLong
 
 VALID_SAMPLING_RATES = (1_000, 768_000)  # Hz
 MAX_CHANNELS = 32  # the shorter axis of a 2-D array is its channels, up to this many
@@ -37,7 +39,9 @@ FFMPEG_FORMATS = (
 FFMPEG_CUT = (b"partial file", b"File ended prematurely")  # what it says of a file that ends too early
 
 
-def decode(file: BinaryIO, name: str, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
+def decode(
+    file: BinaryIO, name: str, sampling_rate: int | None = None, max_seconds: float = np.inf
+) -> tuple[np.ndarray, int]:
     """Decode an audio file with libsndfile, or with FFmpeg if libsndfile doesn't know the format.
 
     It is read to its end, whatever its header says of its length.
@@ -46,12 +50,13 @@ def decode(file: BinaryIO, name: str, sampling_rate: int | None = None) -> tuple
         file: seekable and binary; read from its start and left open.
         name: for messages.
         sampling_rate: Hz to resample to; None keeps the file's own.
+        max_seconds: no more is decoded.
 
     Returns:
         float32 samples of shape (samples,) in [-1, 1], and their rate in Hz.
 
     Raises:
-        ValueError: no audio, or damaged or truncated audio.
+        ValueError: no audio, or damaged or truncated audio. AudioTooLong: there is more of it.
     """
     if not file.seek(0, io.SEEK_END):
         raise ValueError(f"{name} is empty (0 bytes); give an audio file (wav, flac, ogg, mp3) with speech in it.")
@@ -61,16 +66,21 @@ def decode(file: BinaryIO, name: str, sampling_rate: int | None = None) -> tuple
     except soundfile.LibsndfileError as error:
         if header.cut or header.cut_if_unreadable:
             raise ValueError(_truncated(name)) from error
-        return _decode_with_ffmpeg(file, name, sampling_rate)
+        return _decode_with_ffmpeg(file, name, sampling_rate, max_seconds)
     with sound:
         rate = check_sampling_rate(sound.samplerate, name)
-        samples, frames = _decode_sound(sound, file, name, sampling_rate)
+        samples, frames = _decode_sound(sound, file, name, sampling_rate, max_seconds)
         if header.retry and _unread(file) > MAX_SHORT_SHARE:
             # The header says less than there is. What follows may also be no sound but tags, which don't decode.
-            with contextlib.suppress(ValueError, soundfile.LibsndfileError), _open(header.retry) as whole:
-                more, more_frames = _decode_sound(whole, file, name, sampling_rate)
+            try:
+                with _open(header.retry) as whole:
+                    more, more_frames = _decode_sound(whole, file, name, sampling_rate, max_seconds)
                 if more_frames > frames * (1 + MAX_SHORT_SHARE):
                     return more, rate
+            except AudioTooLong:
+                raise
+            except (ValueError, soundfile.LibsndfileError):
+                pass
         _check_length(header, sound, frames, name)
     if not len(samples):
         raise ValueError(f"{name} has no samples; give audio with speech in it.")
@@ -87,7 +97,9 @@ def check_sampling_rate(rate, name: str) -> int:
     return int(rate)
 
 
-def join(blocks: Iterable[np.ndarray], rate: int, target: int | None, name: str) -> tuple[np.ndarray, int]:
+def join(
+    blocks: Iterable[np.ndarray], rate: int, target: int | None, name: str, max_seconds: float = np.inf
+) -> tuple[np.ndarray, int]:
     """Average the channels of blocks of samples, resample them, and join them to one waveform.
 
     Args:
@@ -95,18 +107,22 @@ def join(blocks: Iterable[np.ndarray], rate: int, target: int | None, name: str)
         rate: of the blocks, in Hz.
         target: Hz to resample to; None keeps the rate.
         name: for messages.
+        max_seconds: no more blocks are taken.
 
     Returns:
         float32 samples of shape (samples,) in [-1, 1], and the number of frames that there were.
 
     Raises:
-        ValueError: samples that are NaN, infinite or far beyond full scale.
+        ValueError: samples that are NaN, infinite or far beyond full scale. AudioTooLong: there are more blocks.
     """
     resampler = None if target in (None, rate) else soxr.ResampleStream(rate, target, 1, dtype="float32")
     joined, frames = bytearray(), 0  # it grows in place, where a list of blocks would need twice the memory at the end
     for block in blocks:
+        raise_if_cancelled()
+        frames += len(block)
+        if frames > max_seconds * rate:
+            raise AudioTooLong(f"{name} lasts more than {max_seconds:.0f} s; give a shorter one, or parts of it.")
         mono = _mix(block, name)
-        frames += len(mono)
         joined += mono.tobytes() if resampler is None else _clip(resampler.resample_chunk(mono)).tobytes()
     if resampler is not None:
         joined += _clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True)).tobytes()
@@ -159,11 +175,12 @@ def _open(file: Patched) -> soundfile.SoundFile:
 
 
 def _decode_sound(
-    sound: soundfile.SoundFile, file: BinaryIO, name: str, sampling_rate: int | None
+    sound: soundfile.SoundFile, file: BinaryIO, name: str, sampling_rate: int | None, max_seconds: float
 ) -> tuple[np.ndarray, int]:
     if sound.channels > MAX_CHANNELS:
         raise ValueError(f"{name} has {sound.channels} channels; valid is up to {MAX_CHANNELS}.")
-    return join(_blocks(sound, file, name), check_sampling_rate(sound.samplerate, name), sampling_rate, name)
+    rate = check_sampling_rate(sound.samplerate, name)
+    return join(_blocks(sound, file, name), rate, sampling_rate, name, max_seconds)
 
 
 def _blocks(sound: soundfile.SoundFile, file: BinaryIO, name: str) -> Iterator[np.ndarray]:
@@ -216,7 +233,9 @@ def _truncated(name: str) -> str:
     return f"{name} is truncated: it ends before its header says. Copy, download or record it again."
 
 
-def _decode_with_ffmpeg(file: BinaryIO, name: str, sampling_rate: int | None) -> tuple[np.ndarray, int]:
+def _decode_with_ffmpeg(
+    file: BinaryIO, name: str, sampling_rate: int | None, max_seconds: float
+) -> tuple[np.ndarray, int]:
     """Decode with FFmpeg from a file: an m4a has its table of contents at its end, so FFmpeg must seek."""
     if shutil.which("ffmpeg") is None:
         raise ValueError(
@@ -232,13 +251,16 @@ def _decode_with_ffmpeg(file: BinaryIO, name: str, sampling_rate: int | None) ->
             *("-ac", "1", "-ar", str(FFMPEG_SAMPLING_RATE), "-f", "f32le", "pipe:1"),
         ]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages) as process:
-            timer = threading.Timer(FFMPEG_TIMEOUT, process.kill)
+            timer, token = threading.Timer(FFMPEG_TIMEOUT, process.kill), current_token()
             timer.start()
             try:
-                samples, frames = join(_pipe_blocks(process), FFMPEG_SAMPLING_RATE, sampling_rate, name)
+                blocks = _pipe_blocks(process)
+                with token.on_cancel(process.kill) if token else contextlib.nullcontext():
+                    samples, frames = join(blocks, FFMPEG_SAMPLING_RATE, sampling_rate, name, max_seconds)
             finally:
                 timer.cancel()
                 process.kill()
+        raise_if_cancelled()
         messages.seek(0)
         said = messages.read(1 << 16)
     if any(words in said for words in FFMPEG_CUT):

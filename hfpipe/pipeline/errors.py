@@ -17,6 +17,10 @@ class NoSpeech(ValueError):
     """Nobody speaks in a question, or no word of it is understood."""
 
 
+class AudioTooLong(ValueError):
+    """A recording lasts longer than its caller takes."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is that of an allocation, on a GPU or not."""
     text = str(error).lower()

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ..pipeline.engine_cancel import Cancelled
-from ..pipeline.errors import NoSpeech
+from ..pipeline.errors import AudioTooLong, NoSpeech
 from ..pipeline.logs import logger
 
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
@@ -58,6 +58,8 @@ def as_api_error(error: BaseException) -> ApiError:
         return error
     if isinstance(error, NoSpeech):
         return ApiError(400, str(error), "no_speech")
+    if isinstance(error, AudioTooLong):
+        return ApiError(413, str(error), "too_long")
     if isinstance(error, ValueError):
         return ApiError(400, str(error), "invalid_value")
     if isinstance(error, Cancelled):

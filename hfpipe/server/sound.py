@@ -6,16 +6,12 @@ import contextlib
 import io
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
 from ..pipeline.audio import SAMPLING_RATE, Recording, Reference, load_audio, load_reference
-from ..pipeline.audio_decode import BLOCK, FFMPEG_FORMATS
-from ..pipeline.audio_headers import read_header
 from ..pipeline.engine_cancel import current_token, raise_if_cancelled
 from .errors import ApiError
 from .settings import Settings
@@ -61,8 +57,8 @@ def decode_recording(data: bytes, settings: Settings) -> Recording:
     Nothing but bytes is ever decoded: a path or a URL that a client sends is none of its own.
 
     Raises:
-        ApiError: it is too large or too long.
-        ValueError: it is no audio, or damaged.
+        ApiError: it is empty or too large.
+        ValueError: it is no audio, damaged or too long.
     """
     samples, _ = _decode(data, settings.max_seconds, settings.max_bytes, SAMPLING_RATE)
     return Recording(samples, "the recording")
@@ -83,48 +79,7 @@ def _decode(data: bytes, max_seconds: float, max_bytes: int, rate: int | None) -
         raise ApiError(413, f"the recording has {len(data)} bytes; valid is up to {max_bytes}.", "too_large")
     if not data:
         raise ApiError(400, "the recording is empty; send an audio file (wav, flac, ogg, mp3).", "invalid_value")
-    if not _check_seconds(data, max_seconds) and shutil.which("ffmpeg"):
-        data = _first_seconds(data, max_seconds)
-        _check_seconds(data, max_seconds)
-    raise_if_cancelled()
-    return load_audio(data, rate)
-
-
-def _check_seconds(data: bytes, limit: float) -> bool:
-    """Raise an error if a file lasts longer, by its samples: what its header says is the client's word.
-
-    Returns:
-        False if libsndfile can't read it.
-    """
-    header = read_header(io.BytesIO(data))
-    can_read = False
-    for file in filter(None, (header.file, header.retry)):
-        with contextlib.suppress(soundfile.LibsndfileError):
-            file.seek(0)
-            with soundfile.SoundFile(file) as sound:
-                can_read = True
-                frames, step = 0, max(1, BLOCK // sound.channels)
-                while read := len(sound.read(step, dtype="float32", always_2d=True)):
-                    raise_if_cancelled()
-                    frames += read
-                    if frames > limit * sound.samplerate:
-                        message = f"the recording lasts more than {limit:.0f} s; send a shorter one, or parts of it."
-                        raise ApiError(413, message, "too_long")
-    return can_read or header.cut
-
-
-def _first_seconds(data: bytes, limit: float) -> bytes:
-    """Convert a format that libsndfile doesn't read with FFmpeg, no further than the limit; as it is if that fails."""
-    with tempfile.TemporaryDirectory(prefix="hfpipe-serve-") as folder:  # an m4a has its contents at its end
-        source, target = Path(folder, "audio"), Path(folder, "audio.wav")
-        source.write_bytes(data)
-        command = [
-            *("ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-format_whitelist", FFMPEG_FORMATS),
-            *("-i", f"file:{source}", "-map", "0:a:0", "-vn", "-sn", "-dn", "-t", str(limit + 1)),
-            *("-ac", "1", "-ar", str(OUTPUT_RATE), "-c:a", "pcm_s16le", f"file:{target}"),
-        ]
-        _run(command)
-        return target.read_bytes() if target.is_file() else data
+    return load_audio(data, rate, max_seconds=max_seconds)
 
 
 def _run(command: list[str], given: bytes | None = None) -> bytes:

@@ -87,9 +87,9 @@ def transcribe(
         chunk = [(start, end)]
         [segments] = transcribe_chunks(asr, samples, chunk, spoken, **options)
         words = transcribe_chunks(asr, samples, chunk, spoken, by_word=True, **options)[0] if by_word else []
-        details = _details(asr, samples, start, end, spoken, task, segments) if with_details else []
-        for each in details:
-            each["temperature"] = options.get("temperature", 0.0)  # where Whisper begins; where it ended isn't known
+        temperature = options.get("temperature", 0.0)  # where Whisper begins; where it ended isn't known
+        read = _details(asr, samples, start, end, spoken, task, segments) if with_details else []
+        details = [each | {"temperature": temperature} for each in read]
         yield Chunk(spoken, segments, words, details)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from ffmpeg import convert, needs_ffmpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -131,11 +132,10 @@ def test_truncated_files_are_refused(kind, subtype, share):
         load_audio(data[: int(len(data) * share)])
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="m4a is what FFmpeg, which isn't installed, is for")
+@needs_ffmpeg
 def test_ffmpeg_reads_what_libsndfile_does_not(tmp_path):
     (tmp_path / "tone.wav").write_bytes(encode(TONE))
-    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "tone.wav", tmp_path / "tone.m4a"]
-    subprocess.run(command, check=True)
+    convert(tmp_path / "tone.wav", tmp_path / "tone.m4a")
     samples, rate = load_audio(tmp_path / "tone.m4a")
     assert rate == 48_000 and len(samples) == pytest.approx(48_000, rel=0.1)
     (tmp_path / "nota.m4a").write_text("hola")

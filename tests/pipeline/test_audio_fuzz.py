@@ -3,7 +3,6 @@
 import io
 import re
 import shutil
-import subprocess
 import warnings
 from unittest import mock
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import EXAMPLES
+from ffmpeg import convert, needs_ffmpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -119,12 +119,12 @@ def test_a_damaged_file_is_heard_or_refused(kind, changes):
 @pytest.fixture(scope="module")
 def memo(tmp_path_factory):
     path = tmp_path_factory.mktemp("memo") / "memo.m4a"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", EXAMPLES / "pregunta.wav", path], check=True)
+    convert(EXAMPLES / "pregunta.wav", path)
     return path.read_bytes()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="FFmpeg, which isn't installed, reads m4a")
+@needs_ffmpeg
 @given(changes=damages())
 @settings(max_examples=25, deadline=20_000, suppress_health_check=list(HealthCheck))
 def test_a_damaged_memo_is_heard_or_refused(memo, changes):

@@ -3,13 +3,17 @@
 import io
 import struct
 import tempfile
+import threading
 import warnings
 
 import numpy as np
 import pytest
 import soundfile
+from ffmpeg import convert, needs_ffmpeg
 
 from hfpipe.pipeline.audio import load_audio
+from hfpipe.pipeline.engine_cancel import Cancelled, CancelToken, cancel_scope
+from hfpipe.pipeline.errors import AudioTooLong
 
 RATE = 24_000
 SECONDS = 4
@@ -235,3 +239,41 @@ def test_blocks_join_to_what_is_decoded_at_once(kind, subtype):
     whole = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0]
     expected = np.clip(whole.mean(axis=1, dtype=np.float64), -1, 1).astype(np.float32)
     np.testing.assert_allclose(heard(data), expected, rtol=0, atol=1e-7 if kind == "MP3" else 0)
+
+
+def check_limit(data) -> None:
+    for sampling_rate in (None, 16_000):
+        for limit in (SECONDS - 0.3, 1):
+            with pytest.raises(AudioTooLong, match=r"more than \d s; give a shorter one"):
+                load_audio(bytes(data), sampling_rate, max_seconds=limit)
+        samples, rate = load_audio(bytes(data), sampling_rate, max_seconds=SECONDS + 0.2)
+        assert len(samples) == pytest.approx(SECONDS * rate, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [encode("WAV"), encode("FLAC"), encode("OGG"), encode("MP3"), wav(said=RATE), wav(said=0)],
+    ids=["wav", "flac", "ogg", "mp3", "wav that says half a second", "wav that says nothing"],
+)
+def test_what_lasts_too_long_is_refused_by_its_samples(data):
+    check_limit(data)
+
+
+@needs_ffmpeg
+def test_a_memo_that_lasts_too_long_is_refused(tmp_path):
+    soundfile.write(tmp_path / "noise.wav", NOISE, RATE)
+    convert(tmp_path / "noise.wav", tmp_path / "memo.m4a")
+    check_limit((tmp_path / "memo.m4a").read_bytes())
+
+
+def test_who_gave_up_waits_for_no_decoding(tmp_path, monkeypatch):
+    token = CancelToken()
+    threading.Timer(0.3, token.cancel).start()
+    fake = tmp_path / "ffmpeg"
+    fake.write_text("#!/bin/sh\nexec sleep 60\n")
+    fake.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with cancel_scope(token):
+        for data in (b"not what libsndfile reads", encode("WAV")):
+            with pytest.raises(Cancelled):
+                load_audio(bytes(data))

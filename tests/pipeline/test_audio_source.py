@@ -14,13 +14,13 @@ import pytest
 import soundfile
 import torch
 from conftest import EXAMPLES
+from ffmpeg import convert, needs_ffmpeg
 
 from hfpipe.pipeline.audio import load_audio, load_reference
 from hfpipe.pipeline.audio_decode import decode
 
 RATE = 24_000
 TONE = (0.5 * np.sin(np.arange(RATE) * 2 * np.pi * 220 / RATE)).astype(np.float32)
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="FFmpeg, which isn't installed, reads m4a")
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_a_memo_of_a_phone_is_heard_whole(suffix, tmp_path):
 @needs_ffmpeg
 def test_a_cut_memo_is_truncated(tmp_path):
     for name, options in (("a.m4a", []), ("b.m4a", ["-movflags", "faststart"])):
-        subprocess.run(["ffmpeg", "-v", "error", "-i", EXAMPLES / "voz.wav", *options, tmp_path / name], check=True)
+        convert(EXAMPLES / "voz.wav", tmp_path / name, *options)
         data = (tmp_path / name).read_bytes()
         with pytest.raises(ValueError, match="truncated|no audio that libsndfile or FFmpeg can read"):
             load_audio(data[: len(data) // 2])
@@ -224,7 +224,7 @@ def test_a_cut_memo_is_truncated(tmp_path):
 ])  # fmt: skip
 def test_a_playlist_opens_nothing(text, tmp_path):
     (tmp_path / "secret.m4a").write_bytes(b"")
-    subprocess.run(["ffmpeg", "-y", "-v", "error", "-i", EXAMPLES / "voz.wav", tmp_path / "secret.m4a"], check=True)
+    convert(EXAMPLES / "voz.wav", tmp_path / "secret.m4a")
     for name in ("list.m3u8", "list.txt", "list.m4a"):
         (tmp_path / name).write_text(text.format(path=tmp_path / "secret.m4a"))
         for source in (tmp_path / name, (tmp_path / name).read_bytes()):

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import socket
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -359,7 +360,7 @@ def test_a_refused_client_that_does_not_end_is_left(voice_qa, tmp_path, monkeypa
 
 
 def test_nothing_that_was_said_is_logged_or_left(server, make, caplog, tmp_path, monkeypatch):
-    monkeypatch.setattr(sound.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     make()
     caplog.set_level(logging.DEBUG, "hfpipe")
     secret = "contraseña-4711"

@@ -13,7 +13,7 @@ from .codec import RATES, WIDTHS, decode
 from .config import SessionConfig
 
 MAX_HELD = 120.0  # seconds of sound without a commit
-DRAFT_PAUSE = 0.2  # seconds of silence after which an answer may be begun, in case the turn has ended
+DRAFT_PAUSE = 0.1  # seconds of silence after which an answer may be begun, in case the turn has ended
 BARGE_IN = 0.6  # seconds of speech into an answer that are more than an "ajá"
 PAUSES = {"low": 1.2, "medium": 0.7, "auto": 0.7, "high": 0.4}  # seconds, of "semantic_vad" without a model
 LONGEST_PAUSES = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}  # seconds, with a model: OpenAI's own
