@@ -162,8 +162,8 @@ def load(row: Row) -> np.ndarray:
 
 
 def split(
-    rows: list[Row], share: float, seed: int, otherwise: str = "a separate test set"
-) -> tuple[list[Row], list[Row]]:
+    rows: list, share: float, seed: int, otherwise: str = "a separate test set", by_speaker: bool = True
+) -> tuple[list, list]:
     """Split rows in two, the second part with about `share` of them, so that no group of rows is in both.
 
     The groups are the speakers if there are at least two, and each row that names none is a group of its own;
@@ -171,12 +171,14 @@ def split(
     order of the rows.
 
     Args:
+        rows: `Row`s, or other objects that have a `sentence` and a `speaker`.
         otherwise: what to give instead of more rows, for the message.
+        by_speaker: False makes groups of the rows with the same text only.
 
     Raises:
         ValueError: there are fewer than two groups.
     """
-    by_speaker = len({row.speaker for row in rows if row.speaker}) > 1
+    by_speaker = by_speaker and len({row.speaker for row in rows if row.speaker}) > 1
     if by_speaker:
         groups = [(row.speaker, 0) if row.speaker else ("", i) for i, row in enumerate(rows)]
     else:
