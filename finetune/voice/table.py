@@ -53,7 +53,7 @@ def read_table(path: str | os.PathLike) -> list[VoiceRow]:
 def voice_row(row: Row) -> VoiceRow:
     """Return a row of any table as one of a voice's."""
     return VoiceRow(
-        audio=Path(row.audio),
+        audio=Path(os.fsdecode(row.audio)),
         text=row.sentence,
         speaker=row.speaker,
         country=next((row.extra[name] for name in COUNTRY_COLUMNS if row.extra.get(name)), None),
