@@ -106,7 +106,7 @@ def train_ours(sides: Sides) -> list[float]:
 
 
 def train_coqui(sides: Sides) -> list[float]:
-    """Train with coqui's `GPTTrainer`, its optimizer and its loss, and return the seconds of each step but the first."""
+    """Train with coqui's `GPTTrainer` and its optimizer, and return the seconds of each step after the first."""
     trainer = coqui_trainer(sides.folder, sides.xtts)
     sides.xtts = sides.codec = None
     optimizer = trainer.get_optimizer()

@@ -6,10 +6,10 @@ import os
 from hfpipe.pipeline.hub_access import XTTS_ID
 
 from ..options import PRECISIONS, TRACKERS, flag, option, read_yaml
+from .consent import require_consent
 
 METHODS = ("lora", "full")
-MAX_SECONDS = 11.6  # of XTTS: 255,995 samples at 22,050 Hz (coqui-tts, GPTArgs.max_wav_length)
-LEARNING_RATES = {"full": 5e-6, "lora": 1e-4}  # GPTTrainerConfig.lr of coqui-tts; ten times LoRA's usual share of it
+LEARNING_RATES = {"full": 5e-6, "lora": 1e-4}  # GPTTrainerConfig.lr of coqui-tts; chatterbox-es-latam's
 GPT_DROPOUT = {"full": 0.1, "lora": 0.0}  # GPT-2's own, with which coqui trains; LoRA has a dropout of its own
 
 # Sections and names of a YAML that is grouped as in chatterbox-es-latam's train_config.yaml, and our options.
@@ -32,7 +32,8 @@ class VoiceOptions:
     """All options of a voice's training; `HELP[name]` describes each one.
 
     Raises:
-        ValueError: an option is invalid, or the consent of the speakers isn't stated.
+        NoConsent: nobody has said that the speakers agreed.
+        ValueError: an option is invalid.
     """
 
     train: str = option("", "Training set: a table of audio,text[,speaker,country], LJSpeech's, or wav + txt files.")
@@ -55,7 +56,8 @@ class VoiceOptions:
     lora_dropout: float = option(0.05, "Dropout on the input of the LoRA matrices.")
     lora_targets: str = option("c_attn,c_proj,c_fc", "Layers that get LoRA matrices.")
     dropout: float | None = option(None, "Dropout within GPT-2; default 0.1 (coqui's) for full, 0 for lora.")
-    max_seconds: float = option(MAX_SECONDS, "Longest recording in seconds; XTTS reads no more than 11.6.")
+    max_seconds: float = option(11.6, "Longest recording in seconds; XTTS reads no more than 11.6.")
+    drop_contradicted: bool = option(False, "Drop the rows whose text what Whisper (--asr) hears contradicts.")
     validation_share: float = option(0.1, "Share of TRAIN for choosing the best checkpoint; 0 uses the last one.")
     evaluate_every: int | None = option(None, "Steps between validations and checkpoints; default one epoch.")
     patience: int = option(3, "Stop after this many validations without a lower loss.")
@@ -73,12 +75,7 @@ class VoiceOptions:
     def __post_init__(self):
         if not self.train:
             raise ValueError("there is nothing to train on: give a table of audio,text.")
-        if not self.consent.strip():
-            raise ValueError(
-                "--consent is missing: a voice is made only of recordings whose speakers agreed to it. Say who agreed "
-                'and when, for the model card: --consent "Ana Pérez, in writing, 2026-11-02"; for synthetic speech, '
-                '--consent "synthetic voices". Without their consent, don\'t train.'
-            )
+        require_consent(self.consent)
         valid_values = {"method": METHODS, "log_to": TRACKERS, "precision": PRECISIONS}
         for name, valid in valid_values.items():
             if (value := getattr(self, name)) not in valid:

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from peft import PeftModel
 from transformers import set_seed
 
+from hfpipe.pipeline.files import write_text
 from hfpipe.pipeline.tts_xtts_checkpoint import read_speakers, write_checkpoint
 
 from ..card import public_name
@@ -45,7 +46,8 @@ def train_voice(
     """Fine-tune XTTS on a table of audio and text, and write it to a folder that `tts=` takes.
 
     The folder holds the voice in coqui's layout, with safetensors; `adapter/`, the LoRA matrices alone; `README.md`,
-    the model card; `report.json`; `tensorboard/`; and `codes/`, `read_back/` and `checkpoints/`, which may be deleted.
+    the model card; `report.json`; `data.md`, the dropped rows; `tensorboard/`; and `codes/`, `read_back/` and
+    `checkpoints/`, which may be deleted.
 
     Args:
         train: the table: audio,text[,speaker,country], LJSpeech's, or a folder of wav and txt files.
@@ -72,6 +74,7 @@ def train_voice(
     splits = prepare(options, xtts, codec, say)
     if main:
         save_options(options, out)
+        write_text(out / "data.md", "\n".join(report.markdown() for report in splits.reports.values()))
     trainer = _make_trainer(options, xtts, VoiceCollator(codec.mel_norms), splits, say)
     del codec
     say("Computing the losses of the base model")

@@ -36,6 +36,7 @@ class VoiceModel(nn.Module):
         self.gpt = gpt
         if hasattr(gpt, "gpt_inference"):  # for coqui's own generation; its parameters are these ones again
             del gpt.gpt_inference, gpt.gpt.wte
+        gpt.gpt.main_input_name = "inputs_embeds"  # it has no embeddings of its own, which checkpointing looks for
         gpt.gpt.config.use_cache = False  # keys and values are of no use in a training
         for block in gpt.gpt.h:
             # GPT-2's gelu_new is the same, in five operations whose results are all kept for the backward pass.
