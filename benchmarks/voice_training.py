@@ -141,7 +141,7 @@ def compare(sides: Sides) -> dict[str, float]:
     found["loss"].backward()
     pairs = zip(model.gpt.parameters(), trainer.xtts.gpt.parameters(), strict=True)
     worst = max(float((a.grad - b.grad).abs().max() / b.grad.abs().max()) for a, b in pairs if b.grad is not None)
-    return {"loss": float(found["loss"]), "coqui's": float(expected["loss"]), "gradients": worst}
+    return {"loss": found["loss"].item(), "coqui's": expected["loss"].item(), "gradients": worst}
 
 
 def run_side(arguments) -> None:

@@ -1,7 +1,7 @@
 """Prepare a voice's data: read, check and split the rows, and turn them into token ids and audio codes."""
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,7 +98,8 @@ def _read_clips(options: VoiceOptions, table: str, xtts, codec: Codec) -> tuple[
 
 def describe_clips(clips: list[Clip]) -> dict:
     """Return the hours of clips, in all, by speaker and by country."""
-    by_speaker, by_country = Counter(), Counter()
+    by_speaker: dict[str, float] = defaultdict(float)
+    by_country: dict[str, float] = defaultdict(float)
     for clip in clips:
         by_speaker[clip.speaker or "unknown"] += clip.seconds / 3600
         by_country[clip.country or "unknown"] += clip.seconds / 3600

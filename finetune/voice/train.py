@@ -154,7 +154,7 @@ def _save(options: VoiceOptions, base: Path, trainer: VoiceTrainer, xtts) -> Non
     out, model = Path(options.out), trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
         model.peft_config[model.active_adapter].base_model_name_or_path = public_name(options.model)
-        model.save_pretrained(out / "adapter", save_embedding_layers=False)  # else peft asks the Hub for the base
+        model.save_pretrained(str(out / "adapter"), save_embedding_layers=False)  # else peft asks the Hub
         xtts = load_xtts(base)
         merge_into(xtts, out / "adapter")
     write_checkpoint(xtts.cpu(), read_speakers(base), out)

@@ -35,9 +35,7 @@ from hfpipe.pipeline.tts_xtts_gpt import Decoder, Sampling
 ROOT = Path(__file__).parents[2]
 RATE = 22_050
 SENTENCES = ["hola", "son las 3", "buenos días", "hasta mañana"]
-WORDS = (
-    "cada mañana el tren sale de la estación y pasa junto al río antes de llegar al puerto con los viajeros".split()
-)
+WORDS = "cada mañana el tren sale de la estación y pasa junto al río antes de llegar al puerto con viajeros".split()
 
 
 def speech(seconds, seed):
