@@ -3,8 +3,8 @@
 The weights are random and seeded, of XTTS v2's size; the speed doesn't depend on their values. Each side trains on the
 same rows, in the same batches, in a process of its own, with all cores: coqui's as its recipe has it (all weights,
 float32, AdamW, codes computed at each step), ours with the default options (LoRA, 16 bits where the CPU has units for
-it, codes computed before). Reading the recordings is part of a step, loading and the first step aren't. A third
-process gives both the same batch in float32, and compares losses and gradients.
+it, codes computed before), and with `--method full`. Reading the recordings is part of a step, loading and the first
+step aren't. One more process gives both the same batch in float32, and compares losses and gradients.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from finetune.voice.xtts import VoiceModel, load_xtts  # noqa: E402
 
 ROWS, SECONDS = 8, (4.0, 8.0)
 WARM_UP = 1  # steps that aren't timed
+SIDES = ("equal", "coqui", "ours", "full")
 
 
 def make_data(folder: Path) -> None:
@@ -61,13 +62,14 @@ def make_data(folder: Path) -> None:
 class Sides:
     """What both sides train: the checkpoint, the clips, and the schedule of `steps` steps."""
 
-    def __init__(self, folder: Path, batch_size: int, steps: int):
+    def __init__(self, folder: Path, batch_size: int, steps: int, method: str):
         self.folder = folder
         self.options = VoiceOptions(
             train=str(folder / "rows.csv"),
             consent="a synthetic voice",
             model=str(folder),
             out=str(folder / "out"),
+            method=method,
             batch_size=batch_size,
             accumulate=1,
             max_steps=steps,
@@ -146,11 +148,13 @@ def compare(sides: Sides) -> dict[str, float]:
 
 def run_side(arguments) -> None:
     """Run one side and print its figures as JSON."""
-    sides = Sides(arguments.folder, arguments.batch_size, arguments.steps + WARM_UP)
+    method = "full" if arguments.side == "full" else "lora"
+    sides = Sides(arguments.folder, arguments.batch_size, arguments.steps + WARM_UP, method)
     if arguments.side == "equal":
         print(json.dumps(compare(sides)))
         return
-    seconds = {"ours": train_ours, "coqui": train_coqui}[arguments.side](sides)[-arguments.steps :]
+    train = train_coqui if arguments.side == "coqui" else train_ours
+    seconds = train(sides)[-arguments.steps :]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"seconds": float(np.median(seconds)), "peak": peak}))
 
@@ -161,7 +165,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the results; a chart is written next to it")
     parser.add_argument("--steps", type=int, default=3, help="timed optimizer steps of each side")
     parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--side", choices=("ours", "coqui", "equal"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
@@ -169,17 +173,19 @@ def main() -> None:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         make_data(Path(folder))
-        for side in ("equal", "coqui", "ours"):
+        for side in SIDES:
             command = [sys.executable, __file__, "--side", side, "--folder", folder, "--steps", str(arguments.steps)]
             command += ["--batch-size", str(arguments.batch_size)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found[side] = json.loads(done.stdout.splitlines()[-1])
             print(side, found[side], flush=True)
-    speeds = [arguments.batch_size / found[side]["seconds"] for side in ("ours", "coqui")]
+    seconds, peaks = ({side: found[side][key] for side in SIDES[1:]} for key in ("seconds", "peak"))
     rows = [
-        Row("training speed", *speeds, "rows/s"),
-        Row("time of an optimizer step", *(found[side]["seconds"] for side in ("ours", "coqui")), "s"),
-        Row("peak memory", *(found[side]["peak"] for side in ("ours", "coqui")), "GiB"),
+        Row("training speed", *(arguments.batch_size / seconds[side] for side in ("ours", "coqui")), "rows/s"),
+        Row("time of an optimizer step", seconds["ours"], seconds["coqui"], "s"),
+        Row("peak memory", peaks["ours"], peaks["coqui"], "GiB"),
+        Row("time of an optimizer step, --method full", seconds["full"], seconds["coqui"], "s"),
+        Row("peak memory, --method full", peaks["full"], peaks["coqui"], "GiB"),
     ]
     report(f"Training XTTS v2's language model, {arguments.batch_size} rows of 4 to 8 s a step", rows, arguments.json)
 
