@@ -4,7 +4,8 @@ The weights are random and seeded, of XTTS v2's size; the speed doesn't depend o
 same rows, in the same batches, in a process of its own, with all cores: coqui's as its recipe has it (all weights,
 float32, AdamW, codes computed at each step), ours with the default options (LoRA, 16 bits where the CPU has units for
 it, codes computed before), and with `--method full`. Reading the recordings is part of a step, loading and the first
-step aren't. One more process gives both the same batch in float32, and compares losses and gradients.
+step aren't. One more process gives both the same batch in float32, and compares losses and gradients; another merges
+an adapter, and compares its logits with the merged folder's, and the folder's greedy tokens in hfpipe with coqui's.
 """
 
 import argparse
@@ -26,18 +27,21 @@ import torch  # noqa: E402
 from coqui_training import coqui_batch, coqui_trainer  # noqa: E402
 from measure import Row, report  # noqa: E402
 from transformers import TrainerCallback, set_seed  # noqa: E402
-from xtts import TEXT, make_checkpoint  # noqa: E402
+from xtts import TEXT, TOKENS, make_checkpoint  # noqa: E402
 
 from finetune.voice.batches import ClipDataset, VoiceCollator, cut_reference  # noqa: E402
 from finetune.voice.codes import Codec, read_waveform  # noqa: E402
+from finetune.voice.merge import merge_voice  # noqa: E402
 from finetune.voice.options import VoiceOptions  # noqa: E402
-from finetune.voice.prepare import prepare  # noqa: E402
+from finetune.voice.prepare import encode_text, prepare  # noqa: E402
 from finetune.voice.train import _make_trainer  # noqa: E402
-from finetune.voice.xtts import VoiceModel, load_xtts  # noqa: E402
+from finetune.voice.xtts import VoiceModel, add_lora, load_xtts  # noqa: E402
+from hfpipe.pipeline.tts_xtts_checkpoint import read_speakers  # noqa: E402
+from hfpipe.pipeline.tts_xtts_gpt import Decoder, Sampling  # noqa: E402
 
 ROWS, SECONDS = 8, (4.0, 8.0)
 WARM_UP = 1  # steps that aren't timed
-SIDES = ("equal", "coqui", "ours", "full")
+SIDES = ("equal", "merged", "coqui", "ours", "full")
 
 
 def make_data(folder: Path) -> None:
@@ -146,12 +150,48 @@ def compare(sides: Sides) -> dict[str, float]:
     return {"loss": found["loss"].item(), "coqui's": expected["loss"].item(), "gradients": worst}
 
 
+def merge(sides: Sides) -> dict[str, float]:
+    """Return how far a merged folder's logits are from its adapter's, and how many greedy tokens are coqui's."""
+    arguments = VoiceCollator(sides.codec.mel_norms)(next(sides.batches()))
+    adapted = add_lora(VoiceModel(sides.xtts.gpt, dropout=0.0), sides.options).eval()
+    torch.manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.02)  # as if it had been trained, for long
+    adapted.save_pretrained(str(sides.folder / "adapter"), save_embedding_layers=False)
+    logits = [read_logits(adapted.base_model.model.gpt, arguments)]
+    merge_voice(sides.folder / "adapter", sides.folder / "merged", str(sides.folder))
+    merged = load_xtts(sides.folder / "merged")
+    logits += [read_logits(merged.gpt, arguments), read_logits(load_xtts(sides.folder).gpt, arguments)]
+    voice = read_speakers(sides.folder / "merged")["Ana"]["gpt_cond_latent"]
+    text = encode_text(merged.tokenizer, TEXT, "es")
+    decoder = Decoder(merged.gpt)
+    steps = decoder.generate([text], [decoder.read_voice(voice)], Sampling(do_sample=False), TOKENS)
+    ours = torch.stack([drawn[0] for _, drawn, _ in steps])
+    merged.gpt.init_gpt_for_inference(kv_cache=True)
+    greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 10.0, "max_new_tokens": TOKENS}
+    theirs = merged.gpt.generate(voice, text[None], **greedy)[0]
+    return {
+        "merged against adapter": (logits[1] - logits[0]).abs().max().item(),
+        "base against adapter": (logits[2] - logits[0]).abs().max().item(),
+        "greedy tokens": len(theirs),
+        "equal": int((ours[: len(theirs)] == theirs).sum()),
+    }
+
+
+@torch.no_grad()
+def read_logits(gpt, batch: dict) -> torch.Tensor:
+    """Return the logits of the audio codes of a batch."""
+    samples = batch["code_lengths"] * gpt.code_stride_len
+    return gpt(batch["text"], batch["text_lengths"], batch["codes"], samples, cond_mels=batch["references"])[2]
+
+
 def run_side(arguments) -> None:
     """Run one side and print its figures as JSON."""
     method = "full" if arguments.side == "full" else "lora"
     sides = Sides(arguments.folder, arguments.batch_size, arguments.steps + WARM_UP, method)
-    if arguments.side == "equal":
-        print(json.dumps(compare(sides)))
+    if arguments.side in ("equal", "merged"):
+        print(json.dumps(compare(sides) if arguments.side == "equal" else merge(sides)))
         return
     train = train_coqui if arguments.side == "coqui" else train_ours
     seconds = train(sides)[-arguments.steps :]
@@ -179,7 +219,7 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found[side] = json.loads(done.stdout.splitlines()[-1])
             print(side, found[side], flush=True)
-    seconds, peaks = ({side: found[side][key] for side in SIDES[1:]} for key in ("seconds", "peak"))
+    seconds, peaks = ({side: found[side][key] for side in SIDES[2:]} for key in ("seconds", "peak"))
     rows = [
         Row("training speed", *(arguments.batch_size / seconds[side] for side in ("ours", "coqui")), "rows/s"),
         Row("time of an optimizer step", seconds["ours"], seconds["coqui"], "s"),

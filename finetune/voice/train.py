@@ -1,6 +1,7 @@
 """Fine-tune XTTS on a table, from checking its rows to writing the voice, its report and its model card."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +61,7 @@ def train_voice(
 
     Raises:
         OSError: a table, the model or the Hub can't be read, or the voice can't be pushed.
-        ValueError: an option or a table is invalid, or the consent isn't stated.
+        ValueError: an option or a table is invalid, the consent isn't stated, or the training diverged.
         MemoryError: out of memory; the message lists the options to change.
     """
     options = VoiceOptions(train=os.fspath(train), test=os.fspath(test) if test else None, **fields)
@@ -86,6 +87,7 @@ def train_voice(
         trainer.train(resume_from_checkpoint=last)
     after = _losses(trainer, splits)
     history = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
+    _refuse_divergence(options, after, history)
     trainer.accelerator.wait_for_everyone()
     if not main:
         return {}
@@ -147,6 +149,20 @@ def _losses_before(trainer: VoiceTrainer, options: VoiceOptions, splits: VoiceSp
     if main:
         write_json(path, before)
     return before
+
+
+def _refuse_divergence(options: VoiceOptions, after: dict[str, dict], history: list[dict]) -> None:
+    """Refuse to write a voice whose loss is no number.
+
+    Raises:
+        ValueError: the training diverged.
+    """
+    found = [losses["loss"] for losses in after.values()] or [history[-1]["loss"]]
+    if not all(map(math.isfinite, found)):
+        raise ValueError(
+            f"the training diverged: its loss is {found[0]}, so no voice was written. Train into another --out with a "
+            f"--learning-rate below {options.peak_learning_rate:g}, or with --warmup."
+        )
 
 
 def _save(options: VoiceOptions, base: Path, trainer: VoiceTrainer, xtts) -> None:

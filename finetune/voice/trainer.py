@@ -135,6 +135,7 @@ def training_arguments(options: VoiceOptions, steps: int, evaluate_every: int, p
         metric_for_best_model="loss" if validates else None,
         greater_is_better=False if validates else None,
         restore_callback_states_from_checkpoint=True,  # the patience of early stopping
+        logging_nan_inf_filter=False,  # a loss that is no number would be logged as 0
         logging_steps=options.log_every or max(1, min(10, steps // 20)),
         report_to=[] if options.log_to == "none" else [options.log_to],
         dataloader_num_workers=min(4, os.cpu_count() or 1) if on_gpu else 0,

@@ -263,6 +263,14 @@ def test_full_training_stops_early_and_keeps_the_best(table, checkpoint, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_diverged_training_writes_no_voice(table, checkpoint, tmp_path):
+    given = options(table, checkpoint, tmp_path, method="full", learning_rate=100.0, max_steps=2, warmup=0)
+    with pytest.raises(ValueError, match="the training diverged: its loss is nan, so no voice was written"):
+        train_voice(**given, validation_share=0)
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.slow
 def test_codes_are_computed_once_and_whole(checkpoint, table, tmp_path, monkeypatch):
     codec = Codec(checkpoint, load_xtts(checkpoint))
     paths = [table.parent / f"{i}.wav" for i in range(4)]
