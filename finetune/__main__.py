@@ -15,9 +15,10 @@ from rich.table import Table
 from hfpipe.cli.console import console, plain_errors, progress
 
 from .options import HELP, Options, flag, read_yaml
+from .voice.options import VoiceOptions, read_voice_yaml
 
 app = typer.Typer(
-    help="Fine-tune a Whisper on a table of audio and text, evaluate it and export it.",
+    help="Fine-tune a Whisper, or a cloning voice, on a table of audio and text, evaluate it and export it.",
     epilog="Prefer `hfpipe finetune` to `python -m finetune`: another package on PyPI is called finetune, and Python "
     "looks for it in the current folder first.",
     no_args_is_help=True,
@@ -44,6 +45,35 @@ def whisper(context: typer.Context, config: str | None = None, **values) -> None
         report = train_whisper(**given, say=_timed_printer())
         if report:
             _show_training(report, Path(given.get("out", Options.out)))
+
+
+def voice(context: typer.Context, config: str | None = None, **values) -> None:
+    """Train XTTS on recordings whose speakers agreed to it, and save it to a folder that `tts=` takes."""
+    with plain_errors(NOTES_FROM, how_to_resume="The same command with --resume goes on."):
+        given = read_voice_yaml(config) if config else {}
+        given |= {name: value for name, value in values.items() if _was_given(context, name)}
+        VoiceOptions(**given)  # refuse invalid options before torch is imported
+        from .voice.train import train_voice
+
+        report = train_voice(**given, say=_timed_printer())
+        if report:
+            _show_losses(report, Path(given.get("out", VoiceOptions.out)))
+
+
+@app.command()
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="What `voice` wrote: its folder, or the folder adapter in it.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the merged XTTS, which tts= takes.")],
+    model: Annotated[
+        str | None, typer.Option(help="The XTTS that the adapter was trained on; by default the one it names.")
+    ] = None,
+) -> None:
+    """Merge a voice's LoRA adapter into its XTTS."""
+    with plain_errors(NOTES_FROM):
+        from .voice.merge import merge_voice
+
+        written = merge_voice(adapter, out, model, say=_timed_printer())
+        console.print(f"Written: {escape(str(written))}", highlight=False)
 
 
 @app.command()
@@ -145,16 +175,23 @@ def export(
         console.print(f"Written: {escape(str(export_ct2(model, out, weights)))}", highlight=False)
 
 
-def _options_as_parameters() -> inspect.Signature:
-    """Return the signature of the command `whisper`: one parameter per field of `Options`."""
-    types = get_type_hints(Options)
+def _add_training(command: Callable, kind: type) -> None:
+    """Add a training to the command line: one parameter per field of its options, and `--config`."""
+    signature = _options_as_parameters(kind)
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    app.command()(command)
+
+
+def _options_as_parameters(kind: type) -> inspect.Signature:
+    types = get_type_hints(kind)
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     described = Annotated[str | None, typer.Option(help="YAML file of these options; options given here override it.")]
     parameters.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, annotation=described, default=None))
-    for field in dataclasses.fields(Options):
-        kind = typer.Argument if field.name in ("train", "test") else typer.Option
-        names = () if kind is typer.Argument or types[field.name] is not bool else (flag(field.name),)
-        option = kind(*names, help=field.metadata["help"])
+    for field in dataclasses.fields(kind):
+        given = typer.Argument if field.name in ("train", "test") else typer.Option
+        names = () if given is typer.Argument or types[field.name] is not bool else (flag(field.name),)
+        option = given(*names, help=field.metadata["help"])
         annotation = Annotated[types[field.name], option]  # type: ignore[valid-type, name-defined]
         parameters.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=field.default)
@@ -162,10 +199,8 @@ def _options_as_parameters() -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-_signature = _options_as_parameters()
-whisper.__signature__ = _signature  # type: ignore[attr-defined]
-whisper.__annotations__ = {name: parameter.annotation for name, parameter in _signature.parameters.items()}
-app.command()(whisper)
+_add_training(whisper, Options)
+_add_training(voice, VoiceOptions)
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -192,6 +227,19 @@ def _show_training(report: dict, out: Path) -> None:
     for name, shared in report["shared"].items():
         console.print(f"{name}: {explain_shared(shared)}", highlight=False)
     console.print(f"Written: {escape(str(out))} (report.md, README.md, data.md)", highlight=False)
+
+
+def _show_losses(report: dict, out: Path) -> None:
+    table = Table("held out", "audio loss before", "after", "text loss before", "after")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, after in report["after"].items():
+        before = report["before"][name]
+        parts = ("audio_loss", "text_loss")
+        table.add_row(name, *(f"{side[part]:.3f}" for part in parts for side in (before, after)))
+    if report["after"]:
+        console.print(table, soft_wrap=False)
+    console.print(f"Written: {escape(str(out))} (README.md, report.json)", highlight=False)
 
 
 def _show_scores(found: list[dict]) -> None:

@@ -82,7 +82,7 @@ class _Index:
     def files(self) -> dict[str, list[tuple[str, ...]]]:
         """The paths of all files, as parts below the folder, by the spelling of their names."""
         files = defaultdict(list)
-        for parts in _walk(self.folder):
+        for parts in list_files(self.folder):
             files[_spelling(parts[-1])].append(parts)
         return files
 
@@ -136,7 +136,7 @@ def _common_end(first, second) -> int:
     return count
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, ...]]:
+def list_files(folder: Path) -> Iterator[tuple[str, ...]]:
     """Yield the parts of the path of every file below a folder; a linked folder is entered once."""
     seen, top = set(), str(folder)
     for root, folders, files in os.walk(top, followlinks=True):

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 try:
     import jiwer
@@ -76,6 +76,9 @@ class Problem(NamedTuple):
 class Report:
     """The usable rows of a table or dataset, and the problems of all its rows."""
 
+    DROPPED: ClassVar = DROPPED
+    NOTED: ClassVar = NOTED
+
     source: str
     rows: int
     kept: list[Row]
@@ -86,12 +89,12 @@ class Report:
     @property
     def dropped(self) -> Counter:
         """Return the number of dropped rows by kind of problem."""
-        return Counter(problem.kind for problem in self.problems if problem.kind in DROPPED)
+        return Counter(problem.kind for problem in self.problems if problem.kind in self.DROPPED)
 
     @property
     def noted(self) -> Counter:
         """Return the number of problems, by kind, that don't drop a row."""
-        return Counter(problem.kind for problem in self.problems if problem.kind in NOTED)
+        return Counter(problem.kind for problem in self.problems if problem.kind in self.NOTED)
 
     def as_dict(self) -> dict:
         """Return the report as JSON-serializable Python; durations are in hours or seconds, as named."""
@@ -127,7 +130,8 @@ class Report:
         lines += [f"\n{note[0].upper()}{note[1:]} ({count} rows)." for note, count in self.notes.items()]
         if self.shared:
             lines += ["", f"**{explain_shared(self.shared)}**"]
-        for title, counts, meanings in (("Dropped", self.dropped, DROPPED), ("Noted, but kept", self.noted, NOTED)):
+        dropped, noted = ("Dropped", self.dropped, self.DROPPED), ("Noted, but kept", self.noted, self.NOTED)
+        for title, counts, meanings in (dropped, noted):
             if counts:
                 rows = [(kind, count, meanings[kind]) for kind, count in counts.most_common()]
                 lines += ["", f"## {title}", "", *markdown_table(("problem", "rows", ""), rows, right=("rows",))]
@@ -167,7 +171,7 @@ def check_rows(
         checked = list(threads.map(check, rows))
     problems = [problem for _, found in checked for problem in found]
     usable = [row for row, found in checked if not any(problem.kind in DROPPED for problem in found)]
-    kept, repeated = _drop_repeated(usable)
+    kept, repeated = drop_repeated(usable)
     notes = Counter(note for row in rows for note in row.notes)
     return Report(source, len(rows), kept, sorted(problems + repeated), notes)
 
@@ -181,17 +185,25 @@ def check_row(
     def add(kind: str, detail: str = "") -> None:
         problems.append(Problem(row.line, row.name, kind, detail))
 
-    _check_text(row, count_tokens, add)
-    samples = _read_audio(row, add)
-    if samples is None:
+    check_text(row, add)
+    if "<|" in row.sentence:
+        add("Whisper's own marks", row.sentence[:60])
+    if has_words(row.sentence) and (tokens := count_tokens(row.sentence)) > MAX_TOKENS:
+        add("text too long", f"{tokens} tokens")
+    audio = read_audio(row, add)
+    if audio is None:
         return row, problems
+    samples, rate = audio
+    if rate < SAMPLING_RATE:
+        add("low rate", f"{rate} Hz")
+    samples = resample(samples, rate, SAMPLING_RATE)
     seconds = len(samples) / SAMPLING_RATE
     if seconds < MIN_SECONDS:
         add("too short", f"{seconds:.3f} s")
     elif seconds > max_seconds:
         add("too long", f"{seconds:.1f} s")
     else:
-        level = _peak_level(samples)
+        level = peak_level(samples)
         letters = len(re.sub(r"\W", "", row.sentence))
         if level < SILENCE:
             add("silence", f"{level:.0f} dBFS")
@@ -200,8 +212,7 @@ def check_row(
         clipped = float((np.abs(samples) > 0.999).mean())
         if clipped > CLIPPED_SHARE:
             add("clipped", f"{clipped:.1%}")
-    digest = hashlib.sha256(np.round(samples * 32767).astype("<i2").tobytes()).hexdigest()
-    return dataclasses.replace(row, seconds=seconds, digest=digest), problems
+    return dataclasses.replace(row, seconds=seconds, digest=digest(samples)), problems
 
 
 def check_stream(
@@ -291,7 +302,8 @@ def drop_contradicted(report: Report, transcripts: list[str], normalize: Callabl
     return dataclasses.replace(report, kept=kept, problems=sorted(report.problems + problems))
 
 
-def _check_text(row: Row, count_tokens: Callable[[str], int], add: Callable[..., None]) -> None:
+def check_text(row: Row, add: Callable[..., None]) -> None:
+    """Check the cells and the text of a row, whatever it is for; `add` takes the kind and the detail of a problem."""
     if row.cells:
         add("wrong cells", f"{abs(row.cells)} too {'many' if row.cells > 0 else 'few'}")
     text = row.sentence
@@ -301,12 +313,8 @@ def _check_text(row: Row, count_tokens: Callable[[str], int], add: Callable[...,
         return
     if BROKEN.search(text):
         add("broken characters", repr(text[:60]))
-    if "<|" in text:
-        add("Whisper's own marks", text[:60])
-    if not any(character.isalnum() for character in text):
+    if not has_words(text):
         add("no words", text[:60])
-    elif (tokens := count_tokens(text)) > MAX_TOKENS:
-        add("text too long", f"{tokens} tokens")
     if re.search(r"\[.+?\]|<[^|].*?>|\{.+?\}", text):
         add("annotation", text[:60])
     odd = sorted({character for character in text if _is_odd(character)})
@@ -314,8 +322,13 @@ def _check_text(row: Row, count_tokens: Callable[[str], int], add: Callable[...,
         add("odd characters", " ".join(f"{character} (U+{ord(character):04X})" for character in odd[:8]))
 
 
-def _read_audio(row: Row, add: Callable[..., None]) -> np.ndarray | None:
-    """Return a row's samples at 16 kHz, or None after adding the problem that prevents it."""
+def has_words(text: str) -> bool:
+    """Return whether a text has letters or digits."""
+    return any(character.isalnum() for character in text)
+
+
+def read_audio(row: Row, add: Callable[..., None]) -> tuple[np.ndarray, int] | None:
+    """Return a row's samples and their rate in Hz, or None after adding the problem that prevents it."""
     if not row.audio:
         add("no audio given")
         return None
@@ -333,16 +346,13 @@ def _read_audio(row: Row, add: Callable[..., None]) -> np.ndarray | None:
             add("empty file")
             return None
     try:
-        samples, rate = load_audio(row.audio)
+        return load_audio(row.audio)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         add("unreadable", str(error).replace(str(row.audio), row.name))
         return None
-    if rate < SAMPLING_RATE:
-        add("low rate", f"{rate} Hz")
-    return resample(samples, rate, SAMPLING_RATE)
 
 
-def _drop_repeated(rows: list[Row]) -> tuple[list[Row], list[Problem]]:
+def drop_repeated(rows: list[Row]) -> tuple[list[Row], list[Problem]]:
     """Keep the first of the rows with the same audio and text, and none of those with the same audio only."""
     same = defaultdict(list)
     for row in rows:
@@ -360,7 +370,12 @@ def _drop_repeated(rows: list[Row]) -> tuple[list[Row], list[Problem]]:
     return kept, problems
 
 
-def _peak_level(samples: np.ndarray) -> float:
+def digest(samples: np.ndarray) -> str:
+    """Return the SHA-256 of float32 samples, rounded to 16 bits, by which the same audio in two files is known."""
+    return hashlib.sha256(np.round(samples * 32767).astype("<i2").tobytes()).hexdigest()
+
+
+def peak_level(samples: np.ndarray) -> float:
     """Return the level of the loudest 20 ms in dBFS."""
     block = SAMPLING_RATE // 50
     padded = np.pad(samples, (0, -len(samples) % block)).reshape(-1, block)

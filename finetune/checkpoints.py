@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from accelerate import PartialState
@@ -13,7 +14,14 @@ COMPLETE_MARKER = "whole"  # empty file that is written last into a checkpoint
 
 
 class CheckpointCallback(TrainerCallback):
-    """Choose the best checkpoint by `best_step`, mark each one as complete, and keep only the best and the last."""
+    """Choose the best checkpoint, mark each one as complete, and keep only the best and the last.
+
+    Args:
+        choose: returns the step of the best one from the trainer's log.
+    """
+
+    def __init__(self, choose: Callable[[list[dict]], int] | None = None):
+        self.choose = choose or best_step
 
     def on_save(self, args, state, control, **kwargs):
         """Finish the checkpoint that the trainer has just written.
@@ -24,7 +32,7 @@ class CheckpointCallback(TrainerCallback):
         folder = Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         stops_early = control.should_training_stop and state.global_step < state.max_steps
         if state.best_global_step and not stops_early:
-            state.best_global_step = best_step(state.log_history)
+            state.best_global_step = self.choose(state.log_history)
             best = folder.with_name(f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}")
             if best.is_dir():
                 state.best_model_checkpoint = str(best)

@@ -1,13 +1,10 @@
 """Read rows of audio and text from a table on disk or a dataset on the Hub, and split them without leaks."""
 
-import csv
 import dataclasses
-import io
 import os
 import random
 import re
 import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
@@ -17,10 +14,11 @@ import numpy as np
 from hfpipe.pipeline.audio import SAMPLING_RATE, load_audio
 
 from .audio_files import AUDIO_FILE, FILE_URL, Found, find_files
-from .encodings import decode
+from .tables import JSON_LINES, Table, list_folder, split_table
 
-DELIMITERS = ",;|\t"
-AUDIO_COLUMNS = ("audio", "path", "file", "file_name", "filename", "audio_path", "wav", "archivo", "ruta")
+AUDIO_COLUMNS = (
+    "audio", "path", "file", "file_name", "filename", "audio_path", "audio_filepath", "wav", "archivo", "ruta",
+)  # fmt: skip
 SENTENCE_COLUMNS = (  # of equally good ones, the first is taken
     "sentence", "raw_transcription", "raw_transcript", "raw_text", "raw_sentence", "original_text",
     "original_sentence", "orthographic_transcription", "text", "transcription", "transcript",
@@ -28,10 +26,10 @@ SENTENCE_COLUMNS = (  # of equally good ones, the first is taken
     "normalized_transcription", "normalized_sentence",
 )  # fmt: skip
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id", "hablante", "locutor", "locutora", "voz")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.tsv", "metadata.txt")  # the table of a folder that has one
 MISSING = {"nan", "none", "<na>", "null", "nat", "n/a", "#n/a"}  # how pandas and spreadsheets write an empty cell
 SAMPLE = 100  # rows by which the text column is chosen
 STREAMED_SAMPLE = 8  # the same for a dataset, of which each row is downloaded
-MAX_FIELD = 2**31 - 1  # characters per cell; the csv module's default is 131072
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,30 +64,34 @@ class Row:
 def read_rows(source: str | os.PathLike) -> list[Row]:
     """Read a table of two or more columns, with or without a header, into rows.
 
-    The delimiter may be `,`, `;`, `|` or a tab, and the encoding UTF-8, UTF-16, or (with a warning) Windows-1252,
-    cp850 or Mac Roman. Relative paths are resolved against the table's folder, and files that aren't there are looked
-    for below it, see `find_files`. Of several columns of text, the one with capitals and punctuation is taken. Text is
-    composed (NFC). Other columns than the audio and the sentence are kept in `Row.extra`.
+    A table is delimited text, JSON lines (`.jsonl`), or a folder: one with a `metadata.csv`, or of recordings with a
+    text file each, see `list_folder`. The delimiter may be `,`, `;`, `|` or a tab, and the encoding UTF-8, UTF-16, or
+    (with a warning) Windows-1252, cp850 or Mac Roman. LJSpeech's `id|text|normalized` is such a table.
+
+    Relative paths are resolved against the table's folder, and files that aren't there are looked for below it, see
+    `find_files`. Of several columns of text, the one with capitals and punctuation is taken. Text is composed (NFC).
+    Other columns than the audio and the sentence are kept in `Row.extra`.
 
     Raises:
         FileNotFoundError: the file doesn't exist.
         ValueError: it isn't a table with an audio and a sentence column.
     """
     path = Path(source)
-    if not path.is_file():
+    if path.is_dir():
+        path = next((path / name for name in METADATA if (path / name).is_file()), path)
+    elif not path.is_file():
         raise FileNotFoundError(
             f"there is no table {path} (now in {Path.cwd()}). Give a CSV with the columns audio,sentence, or a "
             "dataset of the Hub as 'org/name:config:split'."
         )
-    text, decoded = _decode(path)
-    delimiter, table = _parse(text, path)
-    lines, cells, requoted = zip(*table, strict=True)
-    header = [_composed(cell).strip(' "\t').lower() for cell in cells[0]]
-    if not any(AUDIO_FILE.search(cell) for cell in cells[0]) and set(header) & {*AUDIO_COLUMNS, *SENTENCE_COLUMNS}:
-        lines, cells, requoted = lines[1:], cells[1:], requoted[1:]
-    elif len(header) >= 2:
-        counts = [len(row) for row in cells]
-        header = ["audio", "sentence", *(f"column{i}" for i in range(3, max(set(counts), key=counts.count) + 1))]
+    folder = path if path.is_dir() else path.parent
+    table = list_folder(path) if path.is_dir() else split_table(path)
+    header, body, delimiter = _columns(table), table.rows, table.delimiter
+    if table.header is None and _is_header(table.rows[0].cells):
+        body = body[1:]
+    if not body:
+        raise ValueError(f"{path} has a header and no rows; add one row for each audio file.")
+    lines, cells, requoted = zip(*body, strict=True)
     audio = _column(header, AUDIO_COLUMNS, path, delimiter)
     sample = [dict(zip(header, row, strict=False)) for row in cells[:SAMPLE]]
     sentence, chosen = _text_column(header, sample, path, delimiter)
@@ -97,8 +99,8 @@ def read_rows(source: str | os.PathLike) -> list[Row]:
     padded = [[*(cell.strip() for cell in row), *[""] * (len(header) - len(row))] for row in cells]
     for row in padded:
         row[audio] = _present(row[audio].strip('"'))  # a lost quote
-    files = find_files((row[audio] for row in padded), path.parent)
-    notes = tuple(filter(None, (decoded, chosen)))
+    files = find_files((row[audio] for row in padded), folder)
+    notes = tuple(filter(None, (table.note, chosen)))
     rows = []
     for line, row, full, quote in zip(lines, cells, padded, requoted, strict=True):
         file = files.get(full[audio], Found(""))
@@ -111,8 +113,6 @@ def read_rows(source: str | os.PathLike) -> list[Row]:
         extra = {header[i]: _present(_composed(full[i])) for i in others}
         surplus = len(row) - len(header)
         rows.append(Row(file.path, text, line, extra, full[audio], surplus, found, notes + place))
-    if not rows:
-        raise ValueError(f"{path} has a header and no rows; add one row for each audio file.")
     return rows
 
 
@@ -153,7 +153,7 @@ def stream_rows(source: str) -> Iterator[Row]:
 def is_table(source: str | os.PathLike) -> bool:
     """Return whether a source is a table on disk, by its extension or existence, rather than a Hub dataset."""
     source = os.fspath(source)
-    return source.lower().endswith((".csv", ".tsv", ".txt", ".psv")) or os.path.isfile(source)
+    return source.lower().endswith((".csv", ".tsv", ".txt", ".psv", *JSON_LINES)) or os.path.isfile(source)
 
 
 def load(row: Row) -> np.ndarray:
@@ -162,8 +162,8 @@ def load(row: Row) -> np.ndarray:
 
 
 def split(
-    rows: list[Row], share: float, seed: int, otherwise: str = "a separate test set"
-) -> tuple[list[Row], list[Row]]:
+    rows: list, share: float, seed: int, otherwise: str = "a separate test set", by_speaker: bool = True
+) -> tuple[list, list]:
     """Split rows in two, the second part with about `share` of them, so that no group of rows is in both.
 
     The groups are the speakers if there are at least two, and each row that names none is a group of its own;
@@ -171,12 +171,14 @@ def split(
     order of the rows.
 
     Args:
+        rows: `Row`s, or other objects that have a `sentence` and a `speaker`.
         otherwise: what to give instead of more rows, for the message.
+        by_speaker: False makes groups of the rows with the same text only.
 
     Raises:
         ValueError: there are fewer than two groups.
     """
-    by_speaker = len({row.speaker for row in rows if row.speaker}) > 1
+    by_speaker = by_speaker and len({row.speaker for row in rows if row.speaker}) > 1
     if by_speaker:
         groups = [(row.speaker, 0) if row.speaker else ("", i) for i, row in enumerate(rows)]
     else:
@@ -203,87 +205,23 @@ def content(sentence: str) -> str:
     return re.sub(r"[\W_]+", " ", sentence.lower()).strip()
 
 
-def _decode(path: Path) -> tuple[str, str]:
-    """Return a table's text, and a note if it isn't UTF-8 or UTF-16, which is warned of as well."""
-    data = path.read_bytes()
-    if not data.strip():
-        raise ValueError(f"{path} is empty; write one row for each audio file: audio,sentence.")
-    text, note = decode(data)
-    if note:
-        warnings.warn(f"{path}: {note}. Save it as UTF-8.", stacklevel=3)
-    return text, note
+def _is_header(cells: list[str]) -> bool:
+    """Return whether the first row of a table names its columns."""
+    is_row = any(AUDIO_FILE.search(cell) for cell in cells)
+    return not is_row and bool(set(_names(cells)) & {*AUDIO_COLUMNS, *SENTENCE_COLUMNS})
 
 
-def _parse(text: str, path: Path) -> tuple[str, list[tuple[int, list[str], str]]]:
-    """Return the delimiter that yields the most rows with an audio file, and the rows as `_read` does."""
-    tables = {delimiter: _read(text, delimiter) for delimiter in DELIMITERS}
-    best = max(DELIMITERS, key=lambda delimiter: _fit(tables[delimiter]))
-    if _fit(tables[best])[1] == 0:
-        raise ValueError(
-            f"{path} is no table of two or more columns; its first line is {text.splitlines()[0][:80]!r}. "
-            "Write audio,sentence: one row for each audio file, separated by , ; | or a tab."
-        )
-    return best, tables[best]
+def _columns(table: Table) -> list[str]:
+    """Return the names of a table's columns; without a header, the first two are the audio and the sentence."""
+    first = table.rows[0].cells
+    if table.header or _is_header(first):
+        return _names(table.header or first)
+    widths = Counter(len(row.cells) for row in table.rows)
+    return ["audio", "sentence", *(f"column{i}" for i in range(3, widths.most_common(1)[0][0] + 1))]
 
 
-def _read(text: str, delimiter: str) -> list[tuple[int, list[str], str]]:
-    """Return the line number, the cells and a note on quotes of each row that isn't empty.
-
-    A quote without its pair makes the csv module take the lines after it for one cell. Such a row is read again, line
-    by line; a cell of several lines that are no rows of their own is kept.
-    """
-    csv.field_size_limit(MAX_FIELD)
-    lines = io.StringIO(text, newline="").readlines()
-    has_names = any(_is_row(_read_line(line, delimiter), 0) for line in lines[:SAMPLE])
-    reader = csv.reader(lines, delimiter=delimiter)
-    rows, first = [], 0
-    for row in reader:
-        last, width = reader.line_num, len(rows[0][1]) if rows else 0
-        alone = [_read_line(line, delimiter, width) for line in lines[first:last]] if last > first + 1 else []
-        width = width or max(map(len, alone), default=0)
-        hides_rows = any(_is_row(cells, 0 if has_names else width) for cells in alone[1:])
-        is_text = has_names and not _names_a_file(alone[1:]) and _is_well_formed(lines[first:last], delimiter)
-        if hides_rows and not is_text:
-            note = f"lines {first + 1} to {last} were read one by one"
-            read = [(first + 1 + i, cells, "" if i else note) for i, cells in enumerate(alone)]
-        else:
-            read = [(first + 1, row, "")]
-        rows += [(line, cells, note) for line, cells, note in read if any(cell.strip() for cell in cells)]
-        first = last
-    return rows
-
-
-def _is_well_formed(lines: list[str], delimiter: str) -> bool:
-    """Return whether lines are a row whose quotes are all closed before a delimiter or the end, as they should be."""
-    try:
-        return len(list(csv.reader(lines, delimiter=delimiter, strict=True))) == 1
-    except csv.Error:
-        return False
-
-
-def _names_a_file(rows: list[list[str]]) -> bool:
-    """Return whether a cell is an audio file's name alone, rather than a text that ends with one."""
-    return any(AUDIO_FILE.search(cell) and " " not in cell.strip() for cells in rows for cell in cells)
-
-
-def _is_row(cells: list[str], width: int) -> bool:
-    """Return whether cells are a row of the table: one names an audio file, or there are `width` if that isn't 0."""
-    if width:
-        return width > 1 and len(cells) == width
-    return len(cells) > 1 and any(AUDIO_FILE.search(cell) for cell in cells)
-
-
-def _read_line(line: str, delimiter: str, width: int = 0) -> list[str]:
-    """Read one line of a table, with a quote that isn't closed taken literally if that gives `width` cells."""
-    plain = next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE), [])
-    quoted = next(csv.reader([line], delimiter=delimiter), [])
-    return plain if len(plain) == (width or len(plain)) and line.count('"') % 2 else quoted
-
-
-def _fit(table: list[tuple[int, list[str], str]]) -> tuple[int, int]:
-    """Return how many rows have an audio file and another cell, and how many have two or more cells."""
-    wide = [row for _, row, _ in table if len(row) > 1]
-    return sum(any(AUDIO_FILE.search(cell) for cell in row) for row in wide), len(wide)
+def _names(cells: list[str]) -> list[str]:
+    return [_composed(cell).strip(' "\t').lower() for cell in cells]
 
 
 def _column(header: list[str], names: tuple[str, ...], source, delimiter: str = ",") -> int:

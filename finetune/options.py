@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -19,7 +20,8 @@ LEARNING_RATES = {384: 3.75e-5, 512: 2.5e-5, 768: 1e-5, 1024: 1e-5, 1280: 1e-5}
 LORA_LEARNING_RATE = 1e-3  # as in yeyupiaoling/Whisper-Finetune and peft's examples/int8_training
 
 
-def _option(default, meaning: str):
+def option(default, meaning: str):
+    """Return a dataclass field with a default and the text of its `--help`."""
     return dataclasses.field(default=default, metadata={"help": meaning})
 
 
@@ -31,44 +33,44 @@ class Options:
         ValueError: an option is invalid, or excludes another.
     """
 
-    train: str = _option("", "Training set: a CSV of audio,sentence, or a Hub dataset as org/name:config:split.")
-    test: str | None = _option(None, "Test set, given like TRAIN. By default, --test-share of TRAIN.")
-    model: str = _option("openai/whisper-base", "Whisper to fine-tune: a folder, a Hub id, a size (base) or offline.")
-    out: str = _option("runs/whisper", "Output folder for the model, its report and its checkpoints.")
-    language: str = _option("es", "Language code of the speech.")
-    method: str = _option("full", "full, frozen-encoder (train the decoder only) or lora (merged at the end).")
-    epochs: float = _option(5.0, "Number of epochs; early stopping may end the training before.")
-    max_steps: int | None = _option(None, "Number of optimizer steps instead of epochs; required for a Hub dataset.")
-    batch_size: int = _option(8, "Batch size per device.")
-    accumulate: int = _option(1, "Number of batches to accumulate gradients over.")
-    learning_rate: float | None = _option(None, "Peak learning rate; the default depends on the model and method.")
-    warmup: float = _option(0.1, "Share of the steps that warm the learning rate up.")
-    lora_rank: int = _option(32, "Rank of the LoRA matrices.")
-    lora_alpha: int = _option(64, "LoRA scaling numerator: the adapters are scaled by alpha / rank.")
-    lora_dropout: float = _option(0.05, "Dropout on the input of the LoRA matrices.")
-    lora_targets: str = _option("q_proj,v_proj,fc1,fc2", "Layers that get LoRA matrices.")
-    full_windows: float | None = _option(
+    train: str = option("", "Training set: a CSV of audio,sentence, or a Hub dataset as org/name:config:split.")
+    test: str | None = option(None, "Test set, given like TRAIN. By default, --test-share of TRAIN.")
+    model: str = option("openai/whisper-base", "Whisper to fine-tune: a folder, a Hub id, a size (base) or offline.")
+    out: str = option("runs/whisper", "Output folder for the model, its report and its checkpoints.")
+    language: str = option("es", "Language code of the speech.")
+    method: str = option("full", "full, frozen-encoder (train the decoder only) or lora (merged at the end).")
+    epochs: float = option(5.0, "Number of epochs; early stopping may end the training before.")
+    max_steps: int | None = option(None, "Number of optimizer steps instead of epochs; required for a Hub dataset.")
+    batch_size: int = option(8, "Batch size per device.")
+    accumulate: int = option(1, "Number of batches to accumulate gradients over.")
+    learning_rate: float | None = option(None, "Peak learning rate; the default depends on the model and method.")
+    warmup: float = option(0.1, "Share of the steps that warm the learning rate up.")
+    lora_rank: int = option(32, "Rank of the LoRA matrices.")
+    lora_alpha: int = option(64, "LoRA scaling numerator: the adapters are scaled by alpha / rank.")
+    lora_dropout: float = option(0.05, "Dropout on the input of the LoRA matrices.")
+    lora_targets: str = option("q_proj,v_proj,fc1,fc2", "Layers that get LoRA matrices.")
+    full_windows: float | None = option(
         None, "Share of the steps that use full 30 s windows instead of the shortest ones; default 0.03, for lora 0."
     )
-    timestamps: float = _option(0.1, "Share of the rows labeled with timestamps, which long audio needs.")
-    spec_augment: bool = _option(False, "Mask stripes of the spectrogram (SpecAugment).")
-    noise: bool = _option(False, "Add white noise to half of the rows, 10 to 30 dB below the speech.")
-    speed: bool = _option(False, "Change the speed of half of the rows by up to 10 %.")
-    validation_share: float = _option(0.1, "Share of TRAIN for choosing the best checkpoint; 0 uses the last one.")
-    test_share: float = _option(0.2, "Share of TRAIN to test on, if there is no TEST.")
-    evaluate_every: int | None = _option(None, "Steps between validations and checkpoints; default one epoch.")
-    patience: int = _option(3, "Stop after this many validations without a lower word error rate.")
-    drop_contradicted: bool = _option(False, "Drop the rows whose text MODEL's own transcript contradicts.")
-    preprocess: int = _option(0, "Precompute the features on disk, in shards of this many rows; 0 doesn't.")
-    precision: str = _option("auto", "float32, bfloat16, float16 (GPU only), or auto: 16 bits where accelerated.")
-    checkpointing: bool = _option(False, "Use gradient checkpointing: slower, less memory.")
-    other: str | None = _option(None, "CSV:CODE of another language, to measure forgetting.")
-    long: str | None = _option(None, "CSV of audio over 30 s, to measure whether long audio still works.")
-    log_to: str = _option("tensorboard", "tensorboard, wandb or none.")
-    seed: int = _option(0, "Random seed for splits, order and augmentation.")
-    resume: bool = _option(False, "Resume from the last complete checkpoint in OUT.")
-    push_to_hub: str | None = _option(None, "Hub id to push the model to.")
-    export: str | None = _option(None, "ct2: also write OUT/ct2, for faster-whisper.")
+    timestamps: float = option(0.1, "Share of the rows labeled with timestamps, which long audio needs.")
+    spec_augment: bool = option(False, "Mask stripes of the spectrogram (SpecAugment).")
+    noise: bool = option(False, "Add white noise to half of the rows, 10 to 30 dB below the speech.")
+    speed: bool = option(False, "Change the speed of half of the rows by up to 10 %.")
+    validation_share: float = option(0.1, "Share of TRAIN for choosing the best checkpoint; 0 uses the last one.")
+    test_share: float = option(0.2, "Share of TRAIN to test on, if there is no TEST.")
+    evaluate_every: int | None = option(None, "Steps between validations and checkpoints; default one epoch.")
+    patience: int = option(3, "Stop after this many validations without a lower word error rate.")
+    drop_contradicted: bool = option(False, "Drop the rows whose text MODEL's own transcript contradicts.")
+    preprocess: int = option(0, "Precompute the features on disk, in shards of this many rows; 0 doesn't.")
+    precision: str = option("auto", "float32, bfloat16, float16 (GPU only), or auto: 16 bits where accelerated.")
+    checkpointing: bool = option(False, "Use gradient checkpointing: slower, less memory.")
+    other: str | None = option(None, "CSV:CODE of another language, to measure forgetting.")
+    long: str | None = option(None, "CSV of audio over 30 s, to measure whether long audio still works.")
+    log_to: str = option("tensorboard", "tensorboard, wandb or none.")
+    seed: int = option(0, "Random seed for splits, order and augmentation.")
+    resume: bool = option(False, "Resume from the last complete checkpoint in OUT.")
+    push_to_hub: str | None = option(None, "Hub id to push the model to.")
+    export: str | None = option(None, "ct2: also write OUT/ct2, for faster-whisper.")
 
     def __post_init__(self):
         if not self.train:
@@ -123,8 +125,14 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def read_yaml(path: str | os.PathLike) -> dict:
+def read_yaml(
+    path: str | os.PathLike, kind: type = Options, flatten: Callable[[dict], dict] = lambda values: values
+) -> dict:
     """Read options from a YAML file of `name: value` lines.
+
+    Args:
+        kind: the dataclass that has the options as fields.
+        flatten: takes the mapping in the file, and returns it without sections.
 
     Raises:
         FileNotFoundError: the file doesn't exist.
@@ -138,16 +146,17 @@ def read_yaml(path: str | os.PathLike) -> dict:
         raise ValueError(f"{path} isn't YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds {type(values).__name__}; valid is lines of 'option: value'.")
-    values = {str(name).replace("-", "_"): value for name, value in values.items()}
-    if unknown := set(values) - set(HELP):
-        raise ValueError(f"{path} has {', '.join(sorted(unknown))}; valid is {', '.join(HELP)}.")
-    for field in dataclasses.fields(Options):
+    values = {str(name).replace("-", "_"): value for name, value in flatten(values).items()}
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := set(values) - set(fields):
+        raise ValueError(f"{path} has {', '.join(sorted(unknown))}; valid is {', '.join(fields)}.")
+    for field in fields.values():
         if field.name in values:
             values[field.name] = _as_type(values[field.name], field, path)
     return values
 
 
-def save_options(options: Options, folder: Path) -> None:
+def save_options(options, folder: Path) -> None:
     """Write the options to `folder/options.json`, or, to resume, compare them with those written there.
 
     The batch size may change if the rows per step, its product with the accumulated batches, stay the same.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 try:
     import jiwer
@@ -77,6 +77,20 @@ def improvement(before: list[Counts], after: list[Counts], seed: int = 0) -> dic
     low, high = np.percentile(differences, INTERVAL).tolist()
     verdict = "better" if low > 0 else "worse" if high < 0 else "no better"
     return {"points": total(before).rate - total(after).rate, "low": low, "high": high, "verdict": verdict}
+
+
+def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of a mean, by a bootstrap over its values."""
+    resampled = np.asarray(values, float)[_resamples(len(values), seed)].mean(1)
+    return tuple(np.percentile(resampled, INTERVAL).tolist())
+
+
+def gain_of_mean(before: Sequence[float], after: Sequence[float], seed: int = 0) -> dict:
+    """Compare the means of a measure that is better when greater, on the same utterances, as `improvement` does."""
+    gains = np.asarray(after, float) - np.asarray(before, float)
+    low, high = mean_interval(gains, seed)
+    verdict = "better" if low > 0 else "worse" if high < 0 else "no better"
+    return {"points": float(gains.mean()), "low": low, "high": high, "verdict": verdict}
 
 
 def score(rows: list[Row], transcripts: list[str], language: str | None, worst: int = 20) -> dict:

@@ -31,7 +31,7 @@ from .whisper import load_whisper, locate
 
 BEFORE = "before.json"
 # What stays on this machine: large, or with its paths.
-LOCAL = ("checkpoints/*", "tensorboard/*", "features/*", "options.json", ".*", BEFORE)
+LOCAL = ("checkpoints/*", "tensorboard/*", "features/*", "codes/*", "read_back/*", "options.json", ".*", BEFORE)
 
 
 def train_whisper(
@@ -187,7 +187,7 @@ def evaluate_splits(options: Options, whisper, processor, splits: Splits) -> dic
     return results
 
 
-def refuse_used_folder(options: Options) -> None:
+def refuse_used_folder(options) -> None:
     """Refuse an output folder that already holds a training, unless it is to be resumed.
 
     Raises:
@@ -202,7 +202,7 @@ def refuse_used_folder(options: Options) -> None:
 
 
 def push(folder: Path, repo: str) -> None:
-    """Upload a trained Whisper with its card and report, but without its checkpoints, to a model repo on the Hub.
+    """Upload a trained model with its card and report, but without its checkpoints, to a model repo on the Hub.
 
     Raises:
         OSError: the Hub can't be reached, or no token gives write access to the repo.

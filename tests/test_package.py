@@ -119,6 +119,7 @@ MISSING = [
     ("jiwer", "finetune", "import finetune; finetune.evaluate_whisper"),
     ("jiwer", "lab", "from hfpipe.notebook import laboratory as lab; lab.measure_voices({'a': VOICE}, 'a', VOICE, 0)"),
     ("matplotlib", "lab", "from hfpipe.notebook import plots; plots.plot_times({'asr': 1.0})"),
+    ("speechmos", "finetune", "import finetune.voice.mos, numpy; finetune.voice.mos.estimate_mos(numpy.ones(9))"),
     ("ctranslate2", "finetune", "import finetune; finetune.export_ct2(WHISPER, 'out')"),
 ]
 TRY_WITHOUT = """

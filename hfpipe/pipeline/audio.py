@@ -193,15 +193,15 @@ def _check_samples(samples: np.ndarray, rate: int, name: str) -> Reference:
             f"no speech in speaker_wav {name} ({_describe(samples, rate)}). "
             "Record 10 to 15 s of one person speaking, without music or noise."
         )
-    if _clipped_share(samples) > CLIPPED_SHARE:
+    if clipped_share(samples) > CLIPPED_SHARE:
         raise ValueError(
-            f"speaker_wav {name} is clipped: {_clipped_share(samples):.1%} of its samples lie flat "
+            f"speaker_wav {name} is clipped: {clipped_share(samples):.1%} of its samples lie flat "
             "against the peak, and a cloned voice would crackle. Record again, at a lower level or further away."
         )
     return Reference(samples, rate)
 
 
-def _clipped_share(samples: np.ndarray) -> float:
+def clipped_share(samples: np.ndarray) -> float:
     """Return the share of samples in runs of three or more that lie within 0.01 % of the waveform's peak."""
     at_peak = np.abs(samples) >= np.abs(samples).max() * 0.9999
     runs = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]

@@ -30,8 +30,7 @@ from .tts_xtts_checkpoint import (
     quietly,
     read_model,
     read_speakers,
-    write_speakers,
-    write_weights,
+    write_checkpoint,
 )
 from .tts_xtts_gpt import Decoder, Sampling
 from .tts_xtts_vocoder import Stream, Vocoder
@@ -119,13 +118,7 @@ class XTTS:
                 f"the weights of {XTTS_ID} stay where they are: their license, {XTTS_LICENSE_URL}, goes with them. "
                 f'Keep the reference "{self._source}" instead of a copy; weights loaded from a folder are written.'
             )
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.model.config.save_json(str(folder / CONFIG))
-        self.model.tokenizer.tokenizer.save(str(folder / VOCABULARY))
-        write_weights(self.model, folder)
-        if self._speakers:
-            write_speakers({name: voice.tensors for name, voice in self._speakers.items()}, folder)
+        write_checkpoint(self.model, {name: voice.tensors for name, voice in self._speakers.items()}, Path(folder))
         self.write_voices(folder)
 
     def write_voices(self, folder) -> None:

@@ -67,6 +67,18 @@ def read_model(folder: Path):
     return model.requires_grad_(False)
 
 
+def write_checkpoint(model, speakers: dict, folder: Path) -> None:
+    """Write a checkpoint that `read_model` and `read_speakers` load; config.json comes last, and each file whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / VOCABULARY) as temporary:
+        model.tokenizer.tokenizer.save(str(temporary))
+    write_weights(model, folder)
+    if speakers:
+        write_speakers(speakers, folder)
+    with atomic_write(folder / CONFIG) as temporary:
+        model.config.save_json(str(temporary))
+
+
 def write_weights(model, folder: Path) -> None:
     """Save the weights of a model as safetensors; the file appears whole or not at all."""
     weights = without_duplicates(model.state_dict())

@@ -1,0 +1,160 @@
+"""Measure a recording of a known text: what is heard in it, its quality, pitch and rate, and what went wrong."""
+
+import dataclasses
+
+import jiwer
+import numpy as np
+
+from hfpipe.pipeline.audio_vad import find_speech
+
+from ..normalize import normalizer
+from ..score import Counts, count_characters, count_words
+from .mos import RATE, estimate_mos
+
+LOWEST, HIGHEST = 60.0, 500.0  # Hz, between which the pitch of speech is looked for
+WRONG = 50.0  # percent of word errors above which nothing like the text was said, as in seed-tts-eval
+LOST = 2  # words missing at the end, or heard after it, that make a failure: of one, Whisper may be to blame
+ABRUPT = -15.0  # dB below its speech: the last 10 ms of a recording that ends in the middle of a sound are louder
+SLOW, LONGER = 2.0, 1.5  # times and seconds that speech takes beyond the speaker's own rate, if something follows it
+LONGEST_PHRASE = 12  # words of a phrase whose repetition is looked for
+FAILURES = {
+    "silent": "nobody is heard",
+    "wrong": f"more than {WRONG:.0f} % of the words are wrong",
+    "repeats": "a word or a phrase is repeated that the text has once",
+    "cut": "the last words are missing, or the sound stops in the middle of one",
+    "babbles": "something is said after the end, or the speech takes twice the speaker's time",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What was measured of one recording.
+
+    Attributes:
+        heard: Whisper's transcript.
+        words, characters: errors of the transcript, after the normalizer of the language.
+        mos, background: estimated opinion scores, see `Opinion`: overall, and of what is heard besides the speech.
+        seconds: duration.
+        pitch: median fundamental frequency in Hz, NaN if none is found.
+        intonation: standard deviation of the pitch in semitones, NaN if none is found.
+        rate: letters a second between the first and the last sound of speech, NaN if nobody is heard.
+        failures: names in `FAILURES`.
+    """
+
+    heard: str
+    words: Counts
+    characters: Counts
+    mos: float
+    background: float
+    seconds: float
+    pitch: float
+    intonation: float
+    rate: float
+    failures: tuple[str, ...]
+
+
+def measure(waveform: np.ndarray, text: str, heard: str, language: str, usual_rate: float | None = None) -> Measures:
+    """Measure a recording of a text.
+
+    Args:
+        waveform: float32 (samples,) at 16 kHz.
+        text: what should be said in it.
+        heard: Whisper's transcript of it.
+        language: ISO 639-1 code, whose normalizer both texts get.
+        usual_rate: the speaker's own letters a second; None doesn't compare the duration.
+
+    Raises:
+        ImportError: librosa, speechmos or onnxruntime isn't installed.
+    """
+    normalize = normalizer(language)
+    said, understood = normalize(text), normalize(heard)
+    spoken = find_speech(waveform)
+    seconds = (spoken[-1]["end"] - spoken[0]["start"]) / RATE if spoken else 0.0
+    letters = len(said.replace(" ", ""))
+    failures = find_failures(said, understood) if spoken else ("silent",)
+    if spoken and ends_abruptly(waveform):
+        failures = (*failures, "cut")
+    if usual_rate and seconds > SLOW * letters / usual_rate and seconds > letters / usual_rate + LONGER:
+        failures = (*failures, "babbles")
+    opinion = estimate_mos(waveform)
+    pitch, intonation = measure_pitch(waveform)
+    return Measures(
+        heard=heard,
+        words=count_words(said, understood),
+        characters=count_characters(said, understood),
+        mos=opinion.overall,
+        background=opinion.background,
+        seconds=len(waveform) / RATE,
+        pitch=pitch,
+        intonation=intonation,
+        rate=letters / seconds if seconds else float("nan"),
+        failures=tuple(dict.fromkeys(failures)),
+    )
+
+
+def find_failures(said: str, heard: str) -> tuple[str, ...]:
+    """Return the failures that a transcript shows, both texts normalized: names in `FAILURES`."""
+    if not said or not heard:
+        return ("silent",) if said else ()
+    aligned = jiwer.process_words(said, heard)
+    found = []
+    errors = aligned.substitutions + aligned.deletions + aligned.insertions
+    if 100 * errors > WRONG * len(said.split()):
+        found.append("wrong")
+    if count_repetitions(heard.split()) > count_repetitions(said.split()):
+        found.append("repeats")
+    last = aligned.alignments[0][-1]
+    lost, more = last.ref_end_idx - last.ref_start_idx, last.hyp_end_idx - last.hyp_start_idx
+    if last.type == "delete" and lost >= LOST:
+        found.append("cut")
+    if last.type == "insert" and more >= LOST:
+        found.append("babbles")
+    return tuple(found)
+
+
+def count_repetitions(words: list[str]) -> int:
+    """Return how many words belong to an immediate repetition: of a phrase of two words or more, or a third time."""
+    count = 0
+    for size in range(1, min(LONGEST_PHRASE, len(words) // 2) + 1):
+        equal = [words[i] == words[i + size] for i in range(len(words) - size)]
+        run = 0
+        for is_equal in [*equal, False]:
+            if is_equal:
+                run += 1
+                continue
+            if run >= max(size, 2):  # of one word, twice more: "no, no" is said
+                count += run
+            run = 0
+    return count
+
+
+def ends_abruptly(waveform: np.ndarray) -> bool:
+    """Return whether a waveform (samples,) at 16 kHz ends as loud as speech is, in the middle of a sound."""
+    blocks = waveform[: len(waveform) // 160 * 160].reshape(-1, 160).astype(np.float64)  # of 10 ms
+    if not len(blocks):
+        return False
+    powers = (blocks**2).mean(1) + 1e-12
+    loud = np.percentile(powers, 90)
+    return bool(10 * np.log10(np.mean(waveform[-160:].astype(np.float64) ** 2 + 1e-12) / loud) > ABRUPT)
+
+
+def measure_pitch(waveform: np.ndarray) -> tuple[float, float]:
+    """Return the median pitch in Hz and its standard deviation in semitones; NaN where no voice is found.
+
+    It is probabilistic YIN (Mauch & Dixon 2014), of librosa.
+
+    Args:
+        waveform: float32 (samples,) at 16 kHz.
+    """
+    try:
+        import librosa
+    except ImportError as error:
+        raise ImportError("measuring the pitch needs librosa: pip install 'hfpipe[finetune]'") from error
+    pitches, is_voiced, _ = librosa.pyin(
+        waveform, fmin=LOWEST, fmax=HIGHEST, sr=RATE, frame_length=1024, hop_length=320
+    )
+    pitches = pitches[is_voiced]
+    if not len(pitches):
+        return float("nan"), float("nan")
+    median = float(np.median(pitches))
+    return median, float(np.std(12 * np.log2(pitches / median)))
