@@ -21,7 +21,7 @@ from voices import SENTENCES  # noqa: E402
 
 from finetune.data import read_rows  # noqa: E402
 from finetune.normalize import normalizer, strip_accents  # noqa: E402
-from finetune.voice import check as limits  # noqa: E402
+from finetune.voice import check_report as limits  # noqa: E402
 from finetune.voice.check import letters_per_second  # noqa: E402
 from finetune.voice.sound import measure_sound  # noqa: E402
 from finetune.whisper import load_whisper, transcribe  # noqa: E402
