@@ -108,6 +108,48 @@ def check(
 
 
 @app.command()
+def check_voice(
+    table: Annotated[
+        str, typer.Argument(help="Table of audio,text[,speaker,country], LJSpeech's, or wav + txt files.")
+    ],
+    test: Annotated[str | None, typer.Argument(help="The test set, to look for leaks.")] = None,
+    consent: Annotated[str | None, typer.Option(help="Who agreed to a voice being made of these, and when.")] = None,
+    language: LANGUAGE = "es",
+    asr: Annotated[str, typer.Option(help="Whisper that reads the recordings back, or none.")] = Options.model,
+    max_seconds: Annotated[float, typer.Option(help="Longest recording; XTTS takes 11.6 s.", min=0.5)] = 11.6,
+    out: Annotated[Path | None, typer.Option(help="File for the report: .md or .json.")] = None,
+    kept: Annotated[Path | None, typer.Option(help="File for the table of the usable rows: .csv.")] = None,
+) -> None:
+    """Check recordings before a voice is made of them: sound, silence, speakers, and whether the text is said."""
+    with plain_errors(NOTES_FROM, how_to_resume="The same command goes on."):
+        for name, file, endings in (("--out", out, (".md", ".json")), ("--kept", kept, (".csv",))):
+            if file and file.suffix not in endings:
+                raise ValueError(f"{name} is {str(file)!r}; valid is a file that ends in {' or '.join(endings)}.")
+        from hfpipe.pipeline.logs import quiet_transformers
+
+        from .check import count_shared_rows, refuse_leaks
+        from .voice.check import check_voice as check_rows
+        from .voice.check import load_ears
+        from .voice.check_report import write_report, write_rows
+        from .voice.consent import require_consent
+
+        with quiet_transformers():
+            ears = None if asr == "none" else load_ears(asr, language)
+            sources = [table, test] if test else [table]
+            reports = [check_rows(source, language=language, ears=ears, max_seconds=max_seconds) for source in sources]
+        if test:
+            reports[1].shared = count_shared_rows(reports[0].kept, reports[1].kept)
+        if out:
+            write_report(out, reports)
+        if kept:
+            write_rows(kept, reports[0].rows_kept)
+        print("\n".join(report.markdown() for report in reports))
+        if test:
+            refuse_leaks(*reports)
+        require_consent(consent)
+
+
+@app.command()
 def evaluate(
     model: MODEL,
     table: TABLE,

@@ -2,11 +2,10 @@
 
 import dataclasses
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
 
 import jiwer
 import numpy as np
@@ -17,101 +16,46 @@ from hfpipe.pipeline.audio import SAMPLING_RATE, resample
 from hfpipe.pipeline.hub_cache import cache_folder
 from hfpipe.pipeline.text_speakable import speakable
 
-from .. import check as whisper_check
 from ..check import Problem, check_text, drop_repeated, has_words, read_audio
 from ..data import Row, read_rows
-from ..markdown import markdown_table
 from ..normalize import normalizer, strip_accents
+from .check_report import (
+    DROPPED,
+    LOW_RATE,
+    MAX_CER,
+    MAX_CHARACTERS,
+    MAX_CLIPPED,
+    MAX_EDGE,
+    MAX_LETTERS_PER_SECOND,
+    MAX_PAUSE,
+    MAX_SECONDS,
+    MIN_BACKGROUND,
+    MIN_HALVES,
+    MIN_LETTERS_PER_SECOND,
+    MIN_OVERALL,
+    MIN_SECONDS,
+    MIN_VOICE,
+    SILENCE,
+    VoiceReport,
+)
 from .kept import Kept, hash_file, keep_in
 from .measures import find_failures
 from .sound import Sound, measure_sound
-from .table import VoiceRow, voice_row
+from .table import voice_row
 
-MAX_SECONDS = 11.6  # XTTS: 255,995 samples at 22,050 Hz (coqui-tts, GPTArgs.max_wav_length)
-MAX_CHARACTERS = 200  # XTTS: 200 tokens (GPTArgs.max_text_length), of at least one character each
-MIN_SECONDS = 0.5  # coqui-tts, XTTSDataset.load_item
-SILENCE = whisper_check.SILENCE
-MAX_CLIPPED = 1e-3  # share of the samples; as for a reference voice in hfpipe
-MAX_EDGE = 1.0  # s of silence at either end; coqui's own preparation (xtts_ft_demo, formatter.py) leaves 0.2
-MAX_PAUSE = 2.0  # s; where a recording was put together, or the speaker hesitated
-LOW_RATE = 22_050  # Hz that XTTS learns from
-# Measured by benchmarks/voice_check.py, see docs/voice-data.md:
-MIN_BACKGROUND = 3.0  # opinion score of what is heard besides the speech
-MIN_OVERALL = 2.4  # opinion score of the whole
-MIN_HALVES = 0.65  # cosine similarity of the voices of a recording's halves
-MIN_VOICE = 0.65  # cosine similarity of a recording's voice to the speaker's other recordings
-MAX_CER = 0.4  # character error rate of Whisper's transcript
-MIN_LETTERS_PER_SECOND, MAX_LETTERS_PER_SECOND = 6.0, 25.0
 MIN_OF_SPEAKER = 3  # recordings of a speaker, below which none of them can be told to be another's
 
 DENIED = {"", "no", "false", "0", "n", "falso"}  # what a cell of consent says where there is none
 CONSENT_COLUMNS = ("consent", "consentimiento")
 TOGETHER = 16  # rows whose audio is in memory at once
-WHISPERS_OWN = ("Whisper's own marks", "text too long", "silence", "too short", "too long", "contradicted")
-
-DROPPED = {kind: what for kind, what in whisper_check.DROPPED.items() if kind not in WHISPERS_OWN} | {
-    "no consent": "the table says that the speaker didn't agree",
-    "text too long": f"over {MAX_CHARACTERS} characters when it is read aloud: split it",
-    "annotation": "brackets or tags in the text, which nobody says",
-    "too short": f"under {MIN_SECONDS} s",
-    "too long": f"over {MAX_SECONDS} s, where XTTS cuts the audio but not the text: split it",
-    "silence": f"nothing louder than {SILENCE:.0f} dBFS",
-    "no speech": "nobody is heard: noise or music alone",
-    "clipped": f"over {MAX_CLIPPED:.1%} of the samples lie flat against the peak: record at a lower level",
-    "noise or music": f"DNSMOS's score of the background is under {MIN_BACKGROUND}",
-    "poor sound": f"DNSMOS's overall score is under {MIN_OVERALL}: distorted, echoing, or compressed",
-    "silence before": f"over {MAX_EDGE} s before the speech: trim it",
-    "silence after": f"over {MAX_EDGE} s after the speech: trim it",
-    "several speakers": f"the voices of its halves are unlike: their similarity is under {MIN_HALVES}",
-    "another speaker": f"unlike the speaker's other recordings: the similarity is under {MIN_VOICE}",
-    "faster than speech": f"over {MAX_LETTERS_PER_SECOND:.0f} letters per second: the audio is cut, or the text wrong",
-    "slower than speech": f"under {MIN_LETTERS_PER_SECOND:.0f} letters per second: the text is cut, or wrong",
-    "contradicted": f"Whisper hears something else: the character error rate is over {MAX_CER:.0%}",
-    "end not said": "the last words of the text aren't heard: the audio is cut",
-    "end not written": "more is heard after the text's last words: the text is cut",
-}
-NOTED = {
-    kind: what for kind, what in whisper_check.NOTED.items() if kind not in ("clipped", "annotation", "low rate")
-} | {
-    "low rate": f"sampled below {LOW_RATE:,} Hz, which the voice will sound like",
-    "cut": "starts or ends as loud as speech is, perhaps in the middle of a word",
-    "long pause": f"over {MAX_PAUSE} s of silence within",
-    "several countries": "the speaker has other countries in other rows",
-}
-
-Ears = Callable[[list[np.ndarray]], list[str]]  # transcribes waveforms at 16 kHz
 
 
-@dataclasses.dataclass
-class VoiceReport(whisper_check.Report):
-    """The usable recordings of a table, and the problems of all of them."""
+@dataclasses.dataclass(frozen=True)
+class Ears:
+    """A Whisper in a language, by its name, and the function that transcribes waveforms at 16 kHz with it."""
 
-    DROPPED: ClassVar = DROPPED
-    NOTED: ClassVar = NOTED
-
-    @property
-    def rows_kept(self) -> list[VoiceRow]:
-        """Return the usable recordings, with their duration and digest."""
-        return [voice_row(row) for row in self.kept]
-
-    def as_dict(self) -> dict:
-        """Return the report as JSON-serializable Python, with the usable rows; durations are in hours or seconds."""
-        countries: dict[str, float] = defaultdict(float)
-        for row in self.rows_kept:
-            countries[row.country or "unknown"] += row.seconds / 3600
-        kept = [
-            {"line": row.line, "audio": row.name, "seconds": round(row.seconds, 3), "speaker": row.speaker}
-            for row in self.kept
-        ]
-        hours = {name: round(value, 4) for name, value in sorted(countries.items())}
-        return super().as_dict() | {"hours_per_country": hours, "kept_rows": kept}
-
-    def markdown(self) -> str:
-        """Return the report as Markdown: counts, hours by speaker and by country, and every problem with its row."""
-        hours = [(name, f"{value:.2f}") for name, value in self.as_dict()["hours_per_country"].items()]
-        lines = ["## Hours per country", "", *markdown_table(("country", "hours"), hours, right=("hours",)), ""]
-        before, title, after = super().markdown().partition("## Problems by row")
-        return before.rstrip() + "\n\n" + "\n".join(lines) + (f"\n{title}{after}" if title else "")
+    name: str
+    hear: Callable[[list[np.ndarray]], list[str]]
 
 
 @dataclasses.dataclass
@@ -125,6 +69,7 @@ class _Checked:
     key: str = ""
 
     def add(self, kind: str, detail: str = "") -> None:
+        """Add a problem of the row."""
         self.problems.append(Problem(self.row.line, self.row.name, kind, detail))
 
     @property
@@ -136,7 +81,7 @@ def check_voice(
     table: str | os.PathLike,
     *,
     language: str = "es",
-    asr: str | os.PathLike | None = None,
+    ears: Ears | None = None,
     max_seconds: float = MAX_SECONDS,
     keep: Path | None = None,
 ) -> VoiceReport:
@@ -148,19 +93,16 @@ def check_voice(
     Args:
         table: what `read_table` reads.
         language: ISO 639-1 code of the speech.
-        asr: the Whisper that reads the recordings back, to find texts that contradict them: a folder, a Hub id, a
-            size ("base") or "offline". None doesn't read them back.
+        ears: from `load_ears`, to read the recordings back and find the texts that contradict them; None doesn't.
         max_seconds: longest recording that the model takes.
         keep: folder in which measures are kept; by default one in hfpipe's cache folder.
 
     Raises:
-        OSError: the table or the Whisper can't be read.
-        ValueError: the table isn't one, or the Whisper doesn't know the language.
+        OSError: the table can't be read.
+        ValueError: it isn't a table with columns of audio and text.
         ImportError: a package of the extra `finetune` is missing.
     """
     rows = read_rows(table)
-    ears = _load_ears(asr, language) if asr else None
-    name = f"{asr}:{language}"
     checked = []
     with (
         keep_in(cache_folder() / "voice-check" if keep is None else keep) as kept,
@@ -169,10 +111,26 @@ def check_voice(
     ):
         for start in range(0, len(rows), TOGETHER):
             some = [_Checked(row, []) for row in rows[start : start + TOGETHER]]
-            _check_some(some, language, max_seconds, kept, threads, ears, name)
+            _measure_some(some, language, max_seconds, kept, threads, ears)
             checked += some
             bar.update(len(some))
     return _report(checked, os.fspath(table))
+
+
+def load_ears(asr: str | os.PathLike, language: str) -> Ears:
+    """Load the Whisper that reads recordings back: a folder, a Hub id, a size ("base") or "offline".
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it isn't a Whisper that knows the language.
+    """
+    from hfpipe.pipeline.asr_checkpoint import check_language
+
+    from ..whisper import load_whisper, transcribe
+
+    whisper, processor = load_whisper(asr)
+    check_language(whisper, language)
+    return Ears(f"{asr} {language}", lambda waveforms: transcribe(whisper, processor, waveforms, language))
 
 
 def letters_per_second(text: str, sound: Sound, language: str = "es") -> float:
@@ -181,19 +139,24 @@ def letters_per_second(text: str, sound: Sound, language: str = "es") -> float:
     return letters / max(sound.seconds - sound.lead - sound.tail, 1e-3)
 
 
-def _check_some(some, language, max_seconds, kept: Kept, threads, ears: Ears | None, name: str) -> None:
+def _measure_some(
+    some: list[_Checked], language: str, max_seconds: float, kept: Kept, threads: ThreadPoolExecutor, ears: Ears | None
+) -> None:
     """Check the text, the sound and the transcript of some rows, and forget their samples."""
     for one, key in zip(some, threads.map(lambda one: hash_file(Path(one.row.audio)), some), strict=True):
         one.key = key
         one.sound = kept.sound(key) if key else None
-    heard = {one.key: kept.transcript(one.key, name) for one in some} if ears else {}
-    needed = {key for key, transcript in heard.items() if transcript is None}
     known = {one.key for one in some if one.sound}
-    list(threads.map(lambda one: _examine(one, language, max_seconds, one.key in needed), some))
-    to_hear = {one.key: one.samples for one in some if one.is_usable and one.samples is not None}
-    to_hear = {key: samples for key, samples in to_hear.items() if key in needed}
-    new = dict(zip(to_hear, ears(list(to_hear.values())), strict=True)) if ears and to_hear else {}
-    kept.add({one.key: one.sound for one in some if one.sound and one.key not in known}, new, name)
+    heard = {one.key: kept.transcript(one.key, ears.name) for one in some if ears and one.key}
+    unheard = {key for key, transcript in heard.items() if transcript is None}
+    list(threads.map(lambda one: _examine(one, language, max_seconds, one.key in unheard), some))
+    samples = {
+        one.key: one.samples for one in some if one.key in unheard and one.samples is not None and one.is_usable
+    }
+    new = dict(zip(samples, ears.hear(list(samples.values())), strict=True)) if ears and samples else {}
+    kept.add(
+        {one.key: one.sound for one in some if one.sound and one.key not in known}, new, ears.name if ears else ""
+    )
     for one in some:
         one.samples = None
         transcript = new.get(one.key, heard.get(one.key))
@@ -282,7 +245,7 @@ def _report(checked: list[_Checked], source: str) -> VoiceReport:
     _check_speakers(checked)
     problems = [problem for one in checked for problem in one.problems]
     kept, repeated = drop_repeated([one.row for one in checked if one.is_usable])
-    notes = whisper_check.Counter(note for one in checked for note in one.row.notes)
+    notes = Counter(note for one in checked for note in one.row.notes)
     return VoiceReport(source, len(checked), kept, sorted(problems + repeated), notes)
 
 
@@ -306,17 +269,6 @@ def _check_speakers(checked: list[_Checked]) -> None:
         for one, likeness in zip(voiced, alike, strict=True):
             if likeness < MIN_VOICE:
                 one.add("another speaker", f"similarity {likeness:.2f} to {one.row.speaker}'s others")
-
-
-def _load_ears(asr: str | os.PathLike, language: str) -> Ears:
-    """Load the Whisper that reads recordings back."""
-    from hfpipe.pipeline.asr_checkpoint import check_language
-
-    from ..whisper import load_whisper, transcribe
-
-    whisper, processor = load_whisper(asr)
-    check_language(whisper, language)
-    return lambda waveforms: transcribe(whisper, processor, waveforms, language)
 
 
 def _seconds_by_header(audio: str | bytes) -> float:
