@@ -1,8 +1,8 @@
 """Fine-tune Whisper on a table of audio and text, into a model that the voice-qa pipeline loads as it is.
 
-The public names are `train_whisper`, `evaluate_whisper`, `compare_whispers`, `check_table`, `export_ct2` and
-`normalize_spanish`; each is imported on first access. This package uses hfpipe's modules for audio, text and Whisper,
-and never the voice-qa pipeline itself.
+The public names are `train_whisper`, `evaluate_whisper`, `compare_whispers`, `check_table`, `export_ct2`,
+`normalize_spanish`, `judge_voice`, `make_listening_test` and `analyze_listening`; each is imported on first
+access. This package uses hfpipe's modules for audio, text and models, and never the voice-qa pipeline itself.
 """
 
 import importlib
@@ -16,6 +16,9 @@ _MODULES = {
     "check_table": "evaluate",
     "export_ct2": "export",
     "normalize_spanish": "normalize",
+    "judge_voice": "voice.judge",
+    "make_listening_test": "voice.listening",
+    "analyze_listening": "voice.listening_results",
 }
 __all__ = list(_MODULES)
 
