@@ -14,7 +14,7 @@ from .mos import RATE, estimate_mos
 LOWEST, HIGHEST = 60.0, 500.0  # Hz, between which the pitch of speech is looked for
 WRONG = 50.0  # percent of word errors above which nothing like the text was said, as in seed-tts-eval
 LOST = 2  # words missing at the end, or heard after it, that make a failure: of one, Whisper may be to blame
-ABRUPT = -15.0  # dB below its speech: the last 10 ms of a recording that ends in the middle of a sound are louder
+ABRUPT = -20.0  # dB below its speech: of 100 whole recordings none ends as loud, of those cut in the middle 89 %
 SLOW, LONGER = 2.0, 1.5  # times and seconds that speech takes beyond the speaker's own rate, if something follows it
 LONGEST_PHRASE = 12  # words of a phrase whose repetition is looked for
 FAILURES = {
