@@ -2,12 +2,15 @@
 
 import argparse
 import csv
+import sys
 import tempfile
 from pathlib import Path
 
-import hfpipe
-from finetune.voice.judge import judge_voice
-from hfpipe.pipeline.audio import write_wav
+sys.path[0] = str(Path(__file__).parent.parent)  # finetune is the package, and not the script beside this one
+
+import hfpipe  # noqa: E402
+from finetune.voice.judge import judge_voice  # noqa: E402
+from hfpipe.pipeline.audio import write_wav  # noqa: E402
 
 SENTENCES = (
     "Buenos días, ¿en qué puedo ayudarle hoy?",

@@ -111,11 +111,12 @@ def compare(before: Sequence[Utterance], after: Sequence[Utterance]) -> dict:
     Returns:
         For "wer", "similarity", "mos" and "failed" (in percent of the utterances) what `improvement` returns.
     """
-    gains = {"wer": improvement(*([each.measures.words for each in side] for side in (before, after)))}
+    gains = {"wer": improvement([each.measures.words for each in before], [each.measures.words for each in after])}
     for name in ("similarity", "mos"):
-        gains[name] = gain_of_mean(*([each.value(name) for each in side] for side in (before, after)))
-    whole = ([0.0 if each.measures.failures else 100.0 for each in side] for side in (before, after))
-    gains["failed"] = gain_of_mean(*whole)
+        gains[name] = gain_of_mean(
+            [each.value(name) or 0.0 for each in before], [each.value(name) or 0.0 for each in after]
+        )
+    gains["failed"] = gain_of_mean([_whole(each) for each in before], [_whole(each) for each in after])
     return gains
 
 
@@ -136,6 +137,11 @@ def _summarize_group(utterances: Sequence[Utterance]) -> dict:
     return found
 
 
+def _whole(utterance: Utterance) -> float:
+    """Return 100 where nothing failed, else 0, so that a mean is in percent."""
+    return 0.0 if utterance.measures.failures else 100.0
+
+
 def _mean(values: Sequence[float | None]) -> dict | None:
     known = [value for value in values if value is not None]
     if not known:
@@ -153,13 +159,10 @@ def _median(values: Sequence[float | None]) -> dict | None:
 
 def _rtf(utterances: Sequence[Utterance]) -> dict | None:
     """Return the real-time factor of all utterances together: a ratio of sums, as an error rate is."""
-    timed = [each for each in utterances if each.rtf is not None]
+    timed = [(each.rtf * each.measures.seconds, each.measures.seconds) for each in utterances if each.rtf is not None]
     if not timed:
         return None
     # In milliseconds, so that the bootstrap of error rates serves for this ratio as well; it is in percent.
-    counts = [
-        Counts(0, 0, round(1000 * each.rtf * each.measures.seconds), round(1000 * each.measures.seconds))
-        for each in timed
-    ]
+    counts = [Counts(0, 0, round(1000 * computing), round(1000 * seconds)) for computing, seconds in timed]
     low, high = confidence_interval(counts)
     return {"value": total(counts).rate / 100, "low": low / 100, "high": high / 100}

@@ -14,7 +14,7 @@ from finetune.__main__ import app
 from finetune.score import Counts, gain_of_mean, mean_interval
 from finetune.voice.judge import judge_voice
 from finetune.voice.judgement import Utterance, compare, judge_goals, summarize
-from finetune.voice.measures import Measures, count_repetitions, ends_abruptly, find_failures, measure_pitch
+from finetune.voice.measures import Measures, ends_abruptly, find_failures, measure_pitch
 from finetune.voice.synthesize import choose_references
 from finetune.voice.table import VoiceRow
 from hfpipe.pipeline.audio import resample, write_wav
@@ -40,7 +40,7 @@ TEXTS = (
         ("el tren sale a las", ()),  # of one word, Whisper may be to blame
         ("el tren sale a las tres amara onga", ("babbles",)),
         ("el tren el tren sale a las tres", ("repeats",)),
-        ("el tren sale a las tres sale a las tres", ("wrong", "repeats", "babbles")),
+        ("el tren sale a las tres sale a las tres", ("wrong", "repeats")),
         ("el el el tren sale a las tres", ("repeats",)),
     ],
 )
@@ -50,7 +50,7 @@ def test_transcripts_show_what_went_wrong(heard, failures):
 
 def test_what_the_text_repeats_is_no_failure():
     assert find_failures("no no no y no", "no no no y no") == ()
-    assert count_repetitions("que sí que sí".split()) == 2 and count_repetitions("no no".split()) == 0
+    assert find_failures("no y no", "no no y no") == ()
 
 
 def test_pitch_is_that_of_the_voice():
@@ -91,11 +91,7 @@ def test_summaries_have_the_means_of_what_was_measured():
 
 
 def test_goals_are_reached_only_where_the_interval_says_so():
-    rng = np.random.default_rng(0)
-    spread = [
-        utterance(errors=int(e), similarity=s, mos=3.6)
-        for e, s in zip([0, 5] * 10, rng.normal(0.851, 0.05, 20), strict=True)
-    ]
+    spread = [utterance(errors=errors, similarity=alike, mos=3.6) for errors, alike in [(0, 0.8), (5, 0.91)] * 10]
     goals = judge_goals(spread)
     assert goals["mos"]["reached"] == goals["rtf"]["reached"] == "yes"
     assert goals["similarity"]["reached"] == "not certain" and goals["wer"]["reached"] == "no"
@@ -183,7 +179,8 @@ def test_spoiled_recordings_are_counted_and_a_whole_voice_is_not(tmp_path):
     result = json.loads((out / "judgement.json").read_text())
     failures = [set(each["failures"]) for each in result["utterances"]["model"]]
     assert failures[0] == {"silent"} and "cut" in failures[1] and failures[4] == set()
-    assert "repeats" in failures[2] and "babbles" in failures[3]
+    assert failures[2] & {"repeats", "babbles"}  # Whisper may write down once what is said twice; the duration tells
+    assert "babbles" in failures[3]
     assert result["voices"]["model"]["failed"] == 4
     assert result["voices"]["recordings"]["failed"] == result["voices"]["base"]["failed"] == 0
     assert result["voices"]["base"]["wer"]["value"] < 15 and result["voices"]["base"]["similarity"]["value"] > 0.8
