@@ -1,8 +1,9 @@
 """Fine-tune Whisper or XTTS on a table of audio and text, into a model that the voice-qa pipeline loads as it is.
 
 The public names are `train_whisper`, `evaluate_whisper`, `compare_whispers`, `check_table`, `export_ct2`,
-`normalize_spanish`, `train_voice` and `merge_voice`; each is imported on first access. This package uses hfpipe's
-modules for audio, text and models, and never the voice-qa pipeline itself.
+`normalize_spanish`, `train_voice`, `merge_voice`, `judge_voice`, `make_listening_test` and `analyze_listening`; each is
+imported on first access. This package uses hfpipe's modules for audio, text and models, and never the voice-qa pipeline
+itself.
 """
 
 import importlib
@@ -18,6 +19,9 @@ _MODULES = {
     "normalize_spanish": "normalize",
     "train_voice": "voice.train",
     "merge_voice": "voice.merge",
+    "judge_voice": "voice.judge",
+    "make_listening_test": "voice.listening",
+    "analyze_listening": "voice.listening_results",
 }
 __all__ = list(_MODULES)
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from hfpipe.cli.console import console, plain_errors, progress
 
 from .options import HELP, Options, flag, read_yaml
+from .voice import commands
 from .voice.options import VoiceOptions, read_voice_yaml
 
 app = typer.Typer(
@@ -317,6 +318,9 @@ def _show_worst(found: dict) -> None:
     if dropped:
         console.print("Dropped: " + ", ".join(f"{count} {kind}" for kind, count in dropped.items()), highlight=False)
 
+
+for _command in commands.COMMANDS:
+    app.command()(_command)
 
 if __name__ == "__main__":
     app(prog_name="python -m finetune")

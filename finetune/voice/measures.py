@@ -14,13 +14,13 @@ from .mos import RATE, estimate_mos
 LOWEST, HIGHEST = 60.0, 500.0  # Hz, between which the pitch of speech is looked for
 WRONG = 50.0  # percent of word errors above which nothing like the text was said, as in seed-tts-eval
 LOST = 2  # words missing at the end, or heard after it, that make a failure: of one, Whisper may be to blame
-ABRUPT = -15.0  # dB below its speech: the last 10 ms of a recording that ends in the middle of a sound are louder
+ABRUPT = -20.0  # dB below its speech: of 100 whole recordings none ends as loud, of those cut in the middle 89 %
 SLOW, LONGER = 2.0, 1.5  # times and seconds that speech takes beyond the speaker's own rate, if something follows it
-LONGEST_PHRASE = 12  # words of a phrase whose repetition is looked for
+REPEATED = 0.6  # of the added words, those that are words of the text, which Whisper may hear anew each time
 FAILURES = {
     "silent": "nobody is heard",
     "wrong": f"more than {WRONG:.0f} % of the words are wrong",
-    "repeats": "a word or a phrase is repeated that the text has once",
+    "repeats": "words of the text are said again",
     "cut": "the last words are missing, or the sound stops in the middle of one",
     "babbles": "something is said after the end, or the speech takes twice the speaker's time",
 }
@@ -97,35 +97,17 @@ def find_failures(said: str, heard: str) -> tuple[str, ...]:
     if not said or not heard:
         return ("silent",) if said else ()
     aligned = jiwer.process_words(said, heard)
-    found = []
-    errors = aligned.substitutions + aligned.deletions + aligned.insertions
-    if 100 * errors > WRONG * len(said.split()):
-        found.append("wrong")
-    if count_repetitions(heard.split()) > count_repetitions(said.split()):
-        found.append("repeats")
-    last = aligned.alignments[0][-1]
-    lost, more = last.ref_end_idx - last.ref_start_idx, last.hyp_end_idx - last.hyp_start_idx
-    if last.type == "delete" and lost >= LOST:
-        found.append("cut")
-    if last.type == "insert" and more >= LOST:
-        found.append("babbles")
-    return tuple(found)
-
-
-def count_repetitions(words: list[str]) -> int:
-    """Return how many words belong to an immediate repetition: of a phrase of two words or more, or a third time."""
-    count = 0
-    for size in range(1, min(LONGEST_PHRASE, len(words) // 2) + 1):
-        equal = [words[i] == words[i + size] for i in range(len(words) - size)]
-        run = 0
-        for is_equal in [*equal, False]:
-            if is_equal:
-                run += 1
-                continue
-            if run >= max(size, 2):  # of one word, twice more: "no, no" is said
-                count += run
-            run = 0
-    return count
+    chunks = aligned.alignments[0]
+    words = heard.split()
+    added = [word for each in chunks if each.type == "insert" for word in words[each.hyp_start_idx : each.hyp_end_idx]]
+    again = sum(word in said.split() for word in added)
+    failures = {
+        "wrong": 100 * (aligned.substitutions + aligned.deletions + aligned.insertions) > WRONG * len(said.split()),
+        "repeats": len(added) >= LOST and again >= REPEATED * len(added),
+        "cut": chunks[-1].type == "delete" and chunks[-1].ref_end_idx - chunks[-1].ref_start_idx >= LOST,
+        "babbles": chunks[-1].type == "insert" and len(added) - again >= LOST,
+    }
+    return tuple(name for name, failed in failures.items() if failed)
 
 
 def ends_abruptly(waveform: np.ndarray) -> bool:
