@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -23,7 +24,7 @@ class StopOnSigterm(TrainerCallback):
 
     def __init__(self, say: Callable[[str], None] = lambda text: None):
         self.say, self.is_asked = say, False
-        self.handler = None
+        self.handler: Any = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Take SIGTERM from now on."""

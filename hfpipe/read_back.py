@@ -2,6 +2,10 @@
 
 import re
 
+try:
+    import jiwer
+except ImportError as error:
+    raise ImportError("jiwer isn't installed: pip install 'hfpipe[lab]'") from error
 import numpy as np
 from transformers import AutomaticSpeechRecognitionPipeline
 
@@ -28,14 +32,7 @@ def word_error_rate(text: str, heard: str, language: str = "es") -> float:
         text: what was to be said.
         heard: what `read_back` returned.
         language: BCP 47 tag of the text.
-
-    Raises:
-        ImportError: jiwer isn't installed.
     """
-    try:
-        import jiwer
-    except ImportError as error:
-        raise ImportError("jiwer isn't installed: pip install 'hfpipe[lab]'") from error
     return 100 * jiwer.wer(_words(text, language), _words(heard, language))
 
 

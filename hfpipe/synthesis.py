@@ -21,7 +21,6 @@ from .pipeline.files import write_text
 from .pipeline.text_locale import base_language
 from .pipeline.text_speakable import speakable
 from .pipeline.tts_voices import check_voice
-from .read_back import read_back, word_error_rate
 from .spoken_lines import Line
 
 MANIFEST = "manifest.jsonl"
@@ -89,7 +88,7 @@ def speak_lines(
 
     Raises:
         OSError: `out` can't be written. ValueError: a `speaker_wav` that `load_reference` refuses, no such speaker.
-        MemoryError: out of memory; a smaller `batch_size` takes less.
+        MemoryError: out of memory; a smaller `batch_size` takes less. ImportError: `asr` without jiwer.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -250,6 +249,8 @@ def _sounds(tts, batch: list[Task], language: str, options: dict) -> list[np.nda
 
 
 def _heard(task: Task, samples: np.ndarray, asr) -> dict:
+    from .read_back import read_back, word_error_rate  # jiwer belongs to an extra
+
     heard = read_back(samples, asr, task.language)
     return {"heard": heard, "wer": round(word_error_rate(task.line.text, heard, task.language), 1)}
 

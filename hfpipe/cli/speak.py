@@ -1,6 +1,7 @@
 """`hfpipe speak`: speak many lines, a file each, or subtitles as a dubbed track."""
 
 import contextlib
+import importlib
 import json
 import os
 from pathlib import Path
@@ -45,6 +46,8 @@ def speak(
         if os.path.isfile(out):
             raise ValueError(f"--out {out} is a file; give a folder.")
         check_output(out / "manifest.jsonl", "Give a folder as --out where you may write.")
+        if read_back:
+            importlib.import_module("hfpipe.read_back")  # refused before the models load if jiwer is missing
         from ..pipeline.audio import load_reference
         from ..pipeline.logs import quiet_transformers
 

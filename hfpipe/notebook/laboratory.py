@@ -26,7 +26,6 @@ from ..pipeline.audio import (
 )
 from ..pipeline.audio_speaker import similarity
 from ..pipeline.hub_access import hub_reachable
-from ..read_back import read_back, word_error_rate
 
 # By the minimum GPU memory in GB for both models and XTTS, as in `cli.machine.models_that_fit`; 0 is for the CPU.
 MODELS_BY_VRAM = {
@@ -209,6 +208,8 @@ def measure_voices(
     Raises:
         ImportError: resemblyzer or jiwer isn't installed.
     """
+    from ..read_back import read_back, word_error_rate  # jiwer belongs to an extra
+
     measured = []
     for name, path in voices.items():
         samples = load_audio(path, SAMPLING_RATE)[0]
