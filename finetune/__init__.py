@@ -1,9 +1,9 @@
 """Fine-tune Whisper or XTTS on a table of audio and text, into a model that the voice-qa pipeline loads as it is.
 
 The public names are `train_whisper`, `evaluate_whisper`, `compare_whispers`, `check_table`, `export_ct2`,
-`normalize_spanish`, `train_voice`, `merge_voice`, `judge_voice`, `make_listening_test` and `analyze_listening`; each is
-imported on first access. This package uses hfpipe's modules for audio, text and models, and never the voice-qa pipeline
-itself.
+`normalize_spanish`, `train_voice`, `merge_voice`, `judge_voice`, `make_listening_test` and `analyze_listening`; each
+is imported on first access. This package uses hfpipe's modules for audio, text and models, and never the voice-qa
+pipeline itself.
 """
 
 import importlib

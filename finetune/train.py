@@ -26,6 +26,7 @@ from .options import Options, save_options
 from .prepare import Splits, prepare
 from .report import make_report, write_json, write_report
 from .score import normalized_counts, standard_error, total
+from .termination import StopOnSigterm
 from .trainer import WhisperTrainer, checkpoint_folder, explain_out_of_memory, training_arguments
 from .whisper import load_whisper, locate
 
@@ -120,7 +121,11 @@ def run(options: Options, whisper, processor, splits: Splits, say: Callable[[str
         train_dataset=_training_dataset(options, splits, rows_per_step, steps),
         data_collator=_collator(options, whisper, processor, splits),
         processing_class=processor,
-        callbacks=[CheckpointCallback(), *([EarlyStopping(options.patience)] if splits.validation else [])],
+        callbacks=[
+            CheckpointCallback(),
+            StopOnSigterm(say),
+            *([EarlyStopping(options.patience)] if splits.validation else []),
+        ],
         validate=validate,
         eval_dataset=splits.validation or None,
     )

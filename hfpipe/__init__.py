@@ -55,6 +55,8 @@ if TYPE_CHECKING:  # type checkers read the names here
     from .pipeline.tts_voices import Voice as Voice
     from .pipeline.tts_xtts import XTTS as XTTS
     from .pipeline.voice_qa import VoiceQAPipeline as VoiceQAPipeline
+    from .spoken_lines import read_lines as read_lines
+    from .synthesis import speak_lines as speak_lines
 
 __version__ = "0.1.0"
 
@@ -66,6 +68,8 @@ _MODULES = {  # by public name, the module that holds it
     "load": "loading",
     "load_asr": "loading",
     "offline_repo": "offline.repo",
+    "read_lines": "spoken_lines",
+    "speak_lines": "synthesis",
     "smart_turn": "offline.pypi_turns",
     "VoiceQAPipeline": "pipeline.voice_qa",
     "Engine": "pipeline.engine",

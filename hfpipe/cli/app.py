@@ -9,6 +9,7 @@ from .ask import ask
 from .check import check
 from .finetune import finetune
 from .serve import serve
+from .speak import speak
 from .transcribe import transcribe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -31,6 +32,7 @@ def main(
 
 app.command()(ask)
 app.command()(transcribe)
+app.command()(speak)
 app.command()(serve)
 app.command()(check)
 # finetune parses its own arguments, --help included.

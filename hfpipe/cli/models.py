@@ -1,12 +1,21 @@
 """Load the models that the commands run."""
 
+import contextlib
+from typing import Any
+
+import torch
 from rich.markup import escape
-from transformers import AutomaticSpeechRecognitionPipeline
+from transformers import AutoConfig, AutomaticSpeechRecognitionPipeline
 
 from ..loading import load, load_asr
 from ..offline.repo import offline_repo
-from ..pipeline.hub_access import DEFAULT_WHISPER, check_reachable
+from ..pipeline.engine_protocols import SavesVoices
+from ..pipeline.errors import explain_out_of_memory
+from ..pipeline.hub_access import DEFAULT_WHISPER, check_reachable, split_revision
+from ..pipeline.hub_parts import Source, find_folder, find_part, find_source
+from ..pipeline.tts_load import load_tts
 from ..pipeline.voice_qa import VoiceQAPipeline
+from ..synthesis import describe_folder
 from .console import progress, step
 
 OFFLINE = "offline"  # as --model, the offline repo
@@ -57,6 +66,36 @@ def load_transcriber(model: str | None, language: str | None = None) -> Automati
     name, revision = resolve_transcriber(model)
     with step("Loading the model"):
         return load_asr(name, revision, precision="float32", language=language)
+
+
+def load_speech(model: str | None, tts: str | None) -> tuple[Any, str]:
+    """Load the voice of `hfpipe speak`.
+
+    Args:
+        model: a voice-qa repo, as `load_voice_qa` takes it.
+        tts: folder or Hub id of another voice.
+
+    Returns:
+        The part that speaks, and from where it was loaded; for a folder with a hash of its files.
+
+    Raises:
+        OSError, ValueError, MemoryError: it can't be reached or read, or doesn't fit; see `load_tts`.
+    """
+    if tts is not None:
+        source = find_source(*split_revision(tts), None, "tts")
+        voices = None
+    else:
+        name, revision = resolve_transcriber(model)
+        whisper = Source(name, revision)
+        source = find_part("tts", AutoConfig.from_pretrained(name, revision=revision), whisper, None)
+        voices = whisper if whisper.name != DEFAULT_WHISPER[0] and not source.is_folder else None
+    with step("Loading the voice"), explain_out_of_memory("tts"):
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        part = load_tts(source.name, revision=source.revision, device=device)
+        if voices is not None and isinstance(part, SavesVoices):
+            with contextlib.suppress(OSError):  # the repo carries no voices
+                part.read_voices(find_folder("tts", voices, None, "tts", only="voice_*.safetensors"))
+    return part, f"{source} {describe_folder(source.name)}" if source.is_folder else str(source)
 
 
 def _resolve(model: str | None) -> str | None:

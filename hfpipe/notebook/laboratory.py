@@ -4,20 +4,17 @@ import contextlib
 import csv
 import math
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutomaticSpeechRecognitionPipeline
 
 from ..cli.machine import MODELS
 from ..loading import load
 from ..offline.repo import offline_repo
-from ..pipeline.asr_whisper import FULL_WINDOW
 from ..pipeline.audio import (
     REFERENCE_GOOD_SECONDS,
     SAMPLING_RATE,
@@ -29,7 +26,6 @@ from ..pipeline.audio import (
 )
 from ..pipeline.audio_speaker import similarity
 from ..pipeline.hub_access import hub_reachable
-from ..pipeline.text_speakable import speakable
 
 # By the minimum GPU memory in GB for both models and XTTS, as in `cli.machine.models_that_fit`; 0 is for the CPU.
 MODELS_BY_VRAM = {
@@ -212,10 +208,8 @@ def measure_voices(
     Raises:
         ImportError: resemblyzer or jiwer isn't installed.
     """
-    try:
-        import jiwer
-    except ImportError as error:
-        raise ImportError("jiwer isn't installed: pip install 'hfpipe[lab]'") from error
+    from ..read_back import read_back, word_error_rate  # jiwer belongs to an extra
+
     measured = []
     for name, path in voices.items():
         samples = load_audio(path, SAMPLING_RATE)[0]
@@ -226,21 +220,7 @@ def measure_voices(
                 "seconds": len(samples) / SAMPLING_RATE,
                 "similarity": similarity(path, speaker_wav),
                 "heard": heard,
-                "wer": 100 * jiwer.wer(_words(text, language), _words(heard, language)),
+                "wer": word_error_rate(text, heard, language),
             }
         )
     return measured
-
-
-def read_back(samples: np.ndarray, asr: AutomaticSpeechRecognitionPipeline, language: str = "es") -> str:
-    """Transcribe a float32 waveform of shape (samples,) at 16 kHz with the full 30 s windows of Whisper.
-
-    `transcribe` is faster with its shorter windows but slightly less accurate; here it is the voice that is evaluated.
-    """
-    is_long = len(samples) > FULL_WINDOW * SAMPLING_RATE
-    how = {"task": "transcribe", "language": language}
-    return asr(samples, return_timestamps=is_long, generate_kwargs=how)["text"].strip()
-
-
-def _words(text: str, language: str) -> str:
-    return " ".join(re.findall(r"\w+", speakable(text, language).lower()))

@@ -62,6 +62,14 @@ class StreamsSpeech(Protocol):
 
 
 @runtime_checkable
+class SpeaksBatches(Protocol):
+    """A `SpeechModel` that speaks several texts at once, for less than one after the other; it `ResolvesVoices`."""
+
+    def speak_batch(self, texts: list[str], language: str, voices: list, **options: Any) -> list[np.ndarray]:
+        """Return the waveform of each text, which a call with the same `voice` and options would return."""
+
+
+@runtime_checkable
 class ComparesVoices(Protocol):
     """A `SpeechModel` that speaks in the voice asked for and in its own at once."""
 

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,12 +227,12 @@ class XTTS:
                 refuses, a speed that isn't positive. TypeError: no such option.
         """
         voice = voice or self.resolve_voice(speaker_wav, speaker)
-        return self.speak_in_voices(text, language, [voice], **options)[0]
+        return self.speak_batch([text], language, [voice], **options)[0]
 
     def compare(self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, voice=None, **options):
         """Speak `text` in the voice asked for and in the checkpoint's own at once; return two waveforms."""
         voices = [voice or self.resolve_voice(speaker_wav, speaker), self.resolve_voice()]
-        return self.speak_in_voices(text, language, voices, **options)
+        return self.speak_batch([text, text], language, voices, **options)
 
     def stream(
         self, text: str, language: str = "es", speaker_wav=None, *, speaker=None, voice=None, **options
@@ -247,29 +248,40 @@ class XTTS:
         for number, piece in enumerate(pieces):
             if number:
                 yield np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
-            for [sound] in self._speak(piece, voices, sampling, speed, limits, FIRST_CHUNK):
+            for [sound] in self._speak([piece], voices, sampling, speed, limits, FIRST_CHUNK):
                 if len(sound):
                     yield sound.clamp(-1, 1).numpy()
 
-    def speak_in_voices(self, text: str, language: str, voices: list[Voice], **options) -> list[np.ndarray]:
-        """Speak a text in several voices in one batch, which costs less than one after the other.
+    def speak_batch(self, texts: list[str], language: str, voices: list[Voice], **options) -> list[np.ndarray]:
+        """Speak several texts in one batch, which costs less than one after the other.
+
+        Every step of the language model reads its weights once for all texts. Texts of about the same length suit each
+        other: the steps go on until the last one is said.
 
         Args:
-            voices: what `resolve_voice` returned.
+            texts: what to say, in `language`.
+            voices: what `resolve_voice` returned, for each text.
+            options: as for a call.
+
+        Returns:
+            The waveform of each text, as a call returns it.
         """
-        pieces, sampling, speed, limits = self._prepare(text, language, options)
+        prepared = [self._prepare(text, language, dict(options)) for text in texts]
+        _, sampling, speed, limits = prepared[0]
         pause = torch.zeros(int(PAUSE_SECONDS * self.sampling_rate))
-        spoken: list[list[torch.Tensor]] = [[] for _ in voices]
-        for piece in pieces:
-            for parts in spoken:
-                parts.append(pause)
-            for sounds in self._speak(piece, voices, sampling, speed, limits, WHOLE_CHUNK):
-                for parts, sound in zip(spoken, sounds, strict=True):
-                    parts.append(sound)
+        spoken: list[list[torch.Tensor]] = [[] for _ in texts]
+        for pieces in itertools.zip_longest(*(pieces for pieces, *_ in prepared)):
+            rows = [row for row, piece in enumerate(pieces) if piece is not None]
+            for row in rows:
+                spoken[row].append(pause)
+            batch = [pieces[row] for row in rows], [voices[row] for row in rows]
+            for sounds in self._speak(*batch, sampling, speed, limits, WHOLE_CHUNK):
+                for row, sound in zip(rows, sounds, strict=True):
+                    spoken[row].append(sound)
         return [torch.cat(parts[1:]).clamp(-1, 1).numpy() for parts in spoken]
 
-    def _speak(self, piece, voices, sampling, speed, limits, chunk_size: int) -> Iterator[list[torch.Tensor]]:
-        """Speak token ids in each voice, and yield their sound as it is made, some samples of each voice at a time.
+    def _speak(self, pieces, voices, sampling, speed, limits, chunk_size: int) -> Iterator[list[torch.Tensor]]:
+        """Speak the token ids of each row in its voice, and yield their sound as it is made, some samples at a time.
 
         The language model and the vocoder take turns, each with all cores: side by side on two cores they took as long
         for a sentence, and half as long again for its first sound.
@@ -277,7 +289,7 @@ class XTTS:
         refuse_forked_process()
         prefixes = [self._read_prefix(voice) for voice in voices]
         streams = [Stream(self._vocoder, voice.tensors["speaker_embedding"], speed) for voice in voices]
-        steps = self._decoder.generate([piece] * len(voices), prefixes, sampling, **limits)
+        steps = self._decoder.generate(pieces, prefixes, sampling, **limits)
         stop = self._decoder.stop_audio
         for chunk, is_last in _chunks(steps, chunk_size):
             latents, tokens = (torch.stack(each, dim=1) for each in zip(*chunk, strict=True))

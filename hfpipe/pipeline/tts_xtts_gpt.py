@@ -143,13 +143,36 @@ class Decoder:
         words = self.text[tokens] + self.text_positions[: len(tokens)]
         return torch.cat([words, (self.audio[self.start_audio] + self.audio_positions[0])[None]])
 
-    def forward(self, states: torch.Tensor, cache: torch.Tensor, start: int, bias=None) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, cache: torch.Tensor, start: int) -> torch.Tensor:
         """Run the blocks on a prompt (rows, length, channels), writing the KV cache from position `start` on."""
-        length, end = states.shape[1], start + states.shape[1]
+        end = start + states.shape[1]
         positions = torch.arange(start, end, device=self.device)
-        ahead = torch.ones(length, end, dtype=torch.bool, device=self.device).triu(start + 1)
-        causal = torch.zeros(length, end, dtype=self.dtype, device=self.device).masked_fill(ahead, -torch.inf)
-        return self.run_blocks(states, cache[..., :end, :], positions, causal if bias is None else bias + causal)
+        return self.run_blocks(states, cache[..., :end, :], positions, self._causal(start, end))
+
+    def read_prompts(self, prompts: list[torch.Tensor], cache: torch.Tensor, spans: list[tuple[int, int]]):
+        """Run the blocks on the prompts of several rows, and read their weights once for all of them.
+
+        Args:
+            prompts: of each row, embedded, of shape (length, channels).
+            cache: keys and values, of shape (layers, 2, rows, heads, positions, channels / heads), which is written.
+            spans: the position that each row attends to first, and that of its prompt; all prompts end at the same.
+
+        Returns:
+            The states at each row's last position, of shape (rows, channels).
+        """
+        lengths = [len(prompt) for prompt in prompts]
+        end = spans[0][1] + lengths[0]
+        masks = [self._causal(start - first, end - first) for first, start in spans]
+        states = torch.cat(prompts)[None]
+        for block, (keys, values) in zip(self.blocks, cache[..., :end, :], strict=True):
+            raise_if_cancelled()
+            states = block.read(states, keys, values, spans, masks, self.heads)
+        return self.norm_blocks(states)[0, np.cumsum(lengths) - 1]
+
+    def _causal(self, start: int, end: int) -> torch.Tensor:
+        """Return the additive mask, (end - start, end), of positions that attend to none after their own."""
+        ahead = torch.ones(end - start, end, dtype=torch.bool, device=self.device).triu(start + 1)
+        return torch.zeros(end - start, end, dtype=self.dtype, device=self.device).masked_fill(ahead, -torch.inf)
 
     def run_blocks(self, states, cache: torch.Tensor, positions: torch.Tensor, bias) -> torch.Tensor:
         """Run the blocks, writing `cache` at `positions` and attending to all of it under the additive mask `bias`."""
@@ -193,15 +216,15 @@ class _Batch:
         self.is_padded = min(widths) < self.written
         self.first = self.written - np.array(widths)
         self.mask.fill_(-torch.inf)
-        last = []
-        for row, (prompt, voice, width) in enumerate(zip(prompts, voices, widths, strict=True)):
-            padding, cache = self.written - width, self.cache[:, :, row : row + 1]
+        spans = []
+        for row, (voice, width) in enumerate(zip(voices, widths, strict=True)):
+            padding, cache = self.written - width, self.cache[:, :, row]
             start = padding + voice.shape[3]
             cache[..., :padding, :] = 0  # masked, but uninitialized memory times 0 may be NaN
-            cache[:, :, 0, :, padding:start] = voice
+            cache[..., padding:start, :] = voice
             self.mask[row, ..., padding : self.written] = 0
-            bias = self.mask[row : row + 1, ..., : self.written] if padding else None
-            last.append(self.decoder.forward(prompt[None], cache, start, bias)[:, -1])
+            spans.append((padding, start))
+        last = self.decoder.read_prompts(prompts, self.cache, spans)
         if self.decoder.has_graphs:
             self.cache[..., self.written :, :] = 0  # a graph attends to all of it
         self.position.fill_(self.written)
@@ -210,7 +233,7 @@ class _Batch:
         self.done.fill_(False)
         self.seen.fill_(False)
         self.seen[:, [PREFIX_TOKEN, self.decoder.start_audio]] = True
-        self._sample(torch.cat(last))
+        self._sample(last)
 
     def advance(self) -> None:
         """Sample the next token of each row."""
@@ -292,7 +315,29 @@ class _Block:
         keys.index_copy_(2, positions, key)
         values.index_copy_(2, positions, value)
         attended = F.scaled_dot_product_attention(query, keys, values, bias)
-        states = states + self.attention_output(attended.transpose(1, 2).reshape(rows, length, channels))
+        return self._finish(states, attended.transpose(1, 2).reshape(rows, length, channels))
+
+    def read(self, states, keys, values, spans: list[tuple[int, int]], masks: list[torch.Tensor], heads: int):
+        """Run on the prompts of several rows, one after the other in `states` (1, tokens, channels).
+
+        Args:
+            keys, values: the cache of all rows up to the end of the prompts, which is written.
+            spans: for each row, the first position to attend to, and that of its prompt.
+            masks: the additive mask of each row's attention.
+        """
+        _, tokens, channels = states.shape
+        qkv = self.qkv(self.norm_1(states)).view(1, tokens, 3, heads, channels // heads)
+        lengths = [len(mask) for mask in masks]
+        attended = []
+        for row, part in enumerate(qkv.permute(2, 0, 3, 1, 4).split(lengths, dim=3)):
+            (query, key, value), (first, start) = part, spans[row]
+            keys[row, :, start:], values[row, :, start:] = key[0], value[0]
+            visible = slice(row, row + 1), slice(None), slice(first, None)
+            attended.append(F.scaled_dot_product_attention(query, keys[visible], values[visible], masks[row]))
+        return self._finish(states, torch.cat(attended, dim=2).transpose(1, 2).reshape(states.shape))
+
+    def _finish(self, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        states = states + self.attention_output(attended)
         return states + self.mlp_output(F.gelu(self.mlp_input(self.norm_2(states)), approximate="tanh"))
 
 

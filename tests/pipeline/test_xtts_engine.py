@@ -259,6 +259,16 @@ def test_two_voices_at_once_are_each_alone(xtts):
 
 
 @pytest.mark.slow
+def test_texts_at_once_are_each_alone(xtts):
+    """Texts of one and of two pieces, in two voices."""
+    texts, options = ["Hola a todos. " * 20, "¿Y tú?", "No sé qué decir."], {"do_sample": False, "max_new_tokens": 20}
+    voices = [xtts.resolve_voice(speaker=name) for name in ("Ana", "Luis", "Ana")]
+    at_once = xtts.speak_batch(texts, "es", voices, **options)
+    for sound, text, voice in zip(at_once, texts, voices, strict=True):
+        np.testing.assert_allclose(sound, xtts(text, voice=voice, **options), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_first_load_writes_safetensors_for_the_next(tiny_xtts, tmp_path):
     for file in tiny_xtts.iterdir():
         if file.name != WEIGHTS:
