@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from peft import LoraConfig, get_peft_model
 from test_tts import assert_saved_copy_says_the_same, character_tokenizer, speak, voices  # noqa: F401
 from transformers import AutoProcessor
 
 import hfpipe
-from hfpipe.pipeline.audio import Reference
+from finetune.voice.transformers_models import encode_clip
+from hfpipe.pipeline.audio import Reference, resample
 from hfpipe.pipeline.engine import Engine
 from hfpipe.pipeline.engine_request import Request
 from hfpipe.pipeline.tts_load import load_tts
@@ -249,3 +251,25 @@ def test_a_pipeline_answers_in_a_cloned_voice(tiny_whisper, tiny_chat, csm, spok
     pipe.save_pretrained(tmp_path)
     assert (tmp_path / "tts_transformers_clone.py").is_file()
     assert AutoProcessor.from_pretrained(tmp_path / "tts").audio_token_id == 2
+
+
+@pytest.mark.parametrize("name", ["csm", "dia", "higgs", "vibevoice"])
+def test_its_forward_pass_trains_it(name, request, voices):  # noqa: F811
+    tts = load_tts(request.getfixturevalue(name))
+    model, samples = tts.pipe.model, resample(voices[0].array, 16_000, tts.sampling_rate)
+    lora = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    trained = [parameter for parameter in lora.parameters() if parameter.requires_grad]
+    optimizer, losses = torch.optim.AdamW(trained, lr=0.05), []
+    inputs = encode_clip(tts, "esto digo yo", samples)
+    for _ in range(4):
+        torch.manual_seed(0)  # of VibeVoice's noise
+        losses.append(lora(**inputs).loss)
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0]
+
+
+def test_other_models_cannot_be_trained(tiny_vits):
+    with pytest.raises(ValueError, match="vits can't be trained here; valid are csm, dia"):
+        encode_clip(load_tts(str(tiny_vits)), "hola", np.zeros(16_000, np.float32))
