@@ -36,7 +36,7 @@ def part(request, small_t3, s3gen, tmp_path_factory):
     with torch.no_grad():  # so that what a model hears changes what so small a one says
         model.t3.tfmr.layers[0].self_attn.q_proj.weight.mul_(50)
         model.t3.tfmr.layers[0].self_attn.v_proj.weight.mul_(50)
-        model.t3.speech_head.weight.mul_(4)
+        model.t3.speech_head.weight.mul_(20)
     return tts_chatterbox.ChatterboxTTS(model)
 
 
@@ -51,12 +51,20 @@ def speak(tts, text="Hola a todos.", **options):
 
 @installed
 @pytest.mark.slow
-def test_clones_expresses_and_marks(part, voice):
+def test_clones_expresses_and_marks(part, voice, monkeypatch):
     assert (part.sampling_rate, part.clones) == (24_000, True)
+    conditions, prepare = [], part.model.t3.prepare_conditioning
+    monkeypatch.setattr(
+        part.model.t3, "prepare_conditioning", lambda given: conditions.append(given) or prepare(given)
+    )
     cloned = speak(part, speaker_wav=voice, **FEW)
     assert 0 < cloned.size <= 6 * 960  # 24,000 / 25 samples a token
-    for other in ({"exaggeration": 0.0}, {"cfg_weight": 0.0}, {"temperature": 2.0}):
+    for other in ({"cfg_weight": 0.0}, {"temperature": 10.0}):
         assert not np.array_equal(cloned, speak(part, speaker_wav=voice, **FEW | other)), other
+    speak(part, speaker_wav=voice, exaggeration=1.5, **FEW)
+    assert [float(each.emotion_adv) for each in conditions] == [0.5, 0.5, 0.5, 1.5]
+    with torch.inference_mode():
+        assert not torch.equal(prepare(conditions[0]), prepare(conditions[-1]))
     resolved = part.resolve_voice(voice)
     assert part.resolve_voice(voice) is resolved
     np.testing.assert_array_equal(cloned, speak(part, voice=resolved, **FEW))
