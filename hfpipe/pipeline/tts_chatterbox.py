@@ -4,10 +4,12 @@ import functools
 import json
 import threading
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from .audio import Reference, load_reference, resample
@@ -92,7 +94,7 @@ class ChatterboxTTS:
         kind = package.ChatterboxTTS if is_english else package.ChatterboxMultilingualTTS
         try:
             model = kind.from_local(folder, "cpu")
-        except (RuntimeError, ValueError, AssertionError, EOFError) as error:
+        except (RuntimeError, ValueError, AssertionError, EOFError, UnpicklingError, SafetensorError) as error:
             raise ValueError(f"{name_or_path} isn't a whole Chatterbox ({error}); copy its files again.") from error
         return cls(model, device or "cpu")
 
@@ -196,14 +198,10 @@ class ChatterboxTTS:
 
     def encode(self, text: str, language: str) -> torch.Tensor:
         """Return the tokens of a text between start and stop, int64 of shape (tokens,), as the package reads it."""
-        module = _import_package().mtl_tts
-        text = module.punc_norm(text)
-        named = {"language_id": language} if self.is_multilingual else {}
-        tokens = self.model.tokenizer.text_to_tokens(text, **named)[0].long()
-        hp = self.model.t3.hp
-        return torch.nn.functional.pad(
-            torch.nn.functional.pad(tokens, (1, 0), value=hp.start_text_token), (0, 1), value=hp.stop_text_token
-        )
+        hp, named = self.model.t3.hp, {"language_id": language} if self.is_multilingual else {}
+        tokens = self.model.tokenizer.text_to_tokens(_import_package().mtl_tts.punc_norm(text), **named)[0].long()
+        start, stop = (tokens.new_tensor([end]) for end in (hp.start_text_token, hp.stop_text_token))
+        return torch.cat([start, tokens, stop])
 
     @torch.inference_mode()
     def encode_audio(self, samples: np.ndarray, sampling_rate: int, max_tokens: int | None = None) -> torch.Tensor:

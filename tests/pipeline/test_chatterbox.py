@@ -80,7 +80,9 @@ def test_clones_expresses_and_marks(part, voice, monkeypatch):
 def test_hears_a_voice_as_the_package_does(part, voice):
     ours = part.resolve_voice(voice).tensors
     part.model.prepare_conditionals(voice)
+    own = part.resolve_voice().tensors  # what the package prepared is the checkpoint's own voice
     theirs, part.model.conds = part.model.conds, None
+    assert own.keys() == ours.keys()
     torch.testing.assert_close(ours["speaker_emb"], theirs.t3.speaker_emb, atol=0.05, rtol=0)  # another resampler
     assert ours["cond_prompt_speech_tokens"].shape == theirs.t3.cond_prompt_speech_tokens.shape
     for name in ("prompt_token", "prompt_token_len", "prompt_feat", "embedding"):
@@ -102,7 +104,11 @@ def test_a_saved_folder_is_the_packages_and_ours(part, voice, s3gen, tmp_path, m
     np.testing.assert_array_equal(speak(again, speaker_wav=voice, **FEW), speak(part, speaker_wav=voice, **FEW))
     with pytest.raises(ValueError, match="no voice of its own.*give speaker_wav"):
         again("Hola.", language=again.languages[0])
-    next(path for path in tmp_path.iterdir() if path.name.startswith("s3gen")).unlink()
+    vocoder = next(path for path in tmp_path.iterdir() if path.name.startswith("s3gen"))
+    vocoder.write_bytes(vocoder.read_bytes()[:5000])
+    with tiny_chatterbox.no_hub(), pytest.raises(ValueError, match="isn't a whole Chatterbox"):
+        load_tts(tmp_path)
+    vocoder.unlink()
     with pytest.raises(FileNotFoundError, match="there is no s3gen"):
         load_tts(tmp_path)
 
