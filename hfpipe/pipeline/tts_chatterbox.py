@@ -94,7 +94,15 @@ class ChatterboxTTS:
         kind = package.ChatterboxTTS if is_english else package.ChatterboxMultilingualTTS
         try:
             model = kind.from_local(folder, "cpu")
-        except (RuntimeError, ValueError, AssertionError, EOFError, UnpicklingError, SafetensorError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            AssertionError,
+            EOFError,
+            OSError,
+            UnpicklingError,
+            SafetensorError,
+        ) as error:
             raise ValueError(f"{name_or_path} isn't a whole Chatterbox ({error}); copy its files again.") from error
         return cls(model, device or "cpu")
 

@@ -21,6 +21,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
+def voice(voice, tmp_path_factory):
+    return tiny_chatterbox.cut_voice(voice, tmp_path_factory.mktemp("voice") / "voz.wav")
+
+
+@pytest.fixture(scope="module")
 def part(tmp_path_factory):
     folder, s3gen = tmp_path_factory.mktemp("vocabulary"), tiny_chatterbox.seeded(tiny_chatterbox.make_s3gen, True)
     with tiny_chatterbox.small_t3():
@@ -30,7 +35,7 @@ def part(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips(part, voice):
-    question = Path(voice).with_name("pregunta.wav")
+    question = Path(__file__).parents[2] / "examples" / "pregunta.wav"
     return [
         encode_clip(part, question, "¿Cuál es la capital?", "es", voice),
         encode_clip(part, voice, "Esta es una voz.", "es", voice),

@@ -3,6 +3,7 @@
 import contextlib
 
 import huggingface_hub
+import soundfile
 import torch
 from tokenizers import Tokenizer, models
 
@@ -69,6 +70,13 @@ def make_model(folder, is_multilingual: bool, s3gen):
     with no_hub():
         tokenizer = (MTLTokenizer if is_multilingual else EnTokenizer)(str(folder / "vocabulary.json"))
     return kind(T3(config).eval(), s3gen, VoiceEncoder().eval(), tokenizer, "cpu")
+
+
+def cut_voice(voice, path):
+    """Write the first 3.5 s of a voice, and return where: the longer it is, the longer S3Gen takes."""
+    samples, rate = soundfile.read(voice)
+    soundfile.write(path, samples[: int(3.5 * rate)], rate)
+    return str(path)
 
 
 def seeded(make, *arguments):
