@@ -34,6 +34,8 @@ LONGEST_PIECE = 300  # characters
 MAX_NEW_TOKENS = 1000  # of a piece, as the package has it: 40 s
 MAX_VOICES = 64  # kept in memory
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
+# What its files raise if they are damaged.
+DAMAGED = (RuntimeError, ValueError, AssertionError, EOFError, OSError, UnpicklingError, SafetensorError)
 LEAST_GUIDANCE = 1e-6  # at 0, generate of chatterbox-tts 0.1.7 joins batches of one and of two, and fails
 DEFAULTS = {"temperature": 0.8, "min_p": 0.05, "top_p": 1.0}
 

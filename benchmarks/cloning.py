@@ -1,6 +1,6 @@
 """Speak and train a step with Chatterbox in its real size, with random weights.
 
-    python benchmarks/chatterbox.py
+    python benchmarks/cloning.py
 
 It needs the extra chatterbox and its package, and 8 GB of memory. The speech is noise; what counts is that the
 package's classes run with the versions installed here, and how long they take.
@@ -22,7 +22,7 @@ import tiny_chatterbox  # noqa: E402
 from finetune.voice.chatterbox import ChatterboxModel, add_lora, collate, encode_clip, merge_into  # noqa: E402
 from hfpipe.pipeline.tts_chatterbox import ChatterboxTTS  # noqa: E402
 
-TOKENS = 15
+TOKENS = 10
 VOICE, QUESTION = (ROOT / "examples" / name for name in ("voz.wav", "pregunta.wav"))
 console = Console(highlight=False)
 
