@@ -43,3 +43,5 @@ echo "Installing into $venv, once: a few minutes and 7 GB of disk"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-jupyter.txt
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 "$venv/bin/python" -m pip check
+# Its metadata pins versions that nothing else resolves with; the extra "chatterbox" has what it imports.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps chatterbox-tts==0.1.7

@@ -9,7 +9,7 @@ import numpy as np
 from transformers import AutomaticSpeechRecognitionPipeline
 
 from .asr_whisper import transcribe
-from .audio import Recording, refuse_silence
+from .audio import SAMPLING_RATE, Recording, Reference, refuse_silence, resample
 from .cpu_threads import refuse_forked_process
 from .engine_clock import Clock
 from .engine_events import Audio, PhraseEnd, Transcript
@@ -26,8 +26,10 @@ from .engine_protocols import (
     SpeechModel,
     StreamsSpeech,
     StreamsText,
+    WantsSpeakerText,
 )
 from .engine_request import Request
+from .errors import NoSpeech
 from .logs import logger
 from .text_phrases import join_sounds, pause_after, split_phrases
 from .text_speakable import speakable
@@ -110,7 +112,10 @@ class Engine:
         if {"voice", "speaker", "speaker_wav"} & request.tts_kwargs.keys():
             return {}  # it is named there, such as a blend of Kokoro's voices
         if isinstance(self.tts, ResolvesVoices):
-            return {"voice": self.tts.resolve_voice(request.speaker_wav, request.speaker)}
+            words = {}
+            if isinstance(self.tts, WantsSpeakerText) and self.tts.wants_speaker_text:
+                words = {"speaker_text": request.speaker_text or self._write_down}
+            return {"voice": self.tts.resolve_voice(request.speaker_wav, request.speaker, **words)}
         named = {} if request.speaker is None else {"speaker": request.speaker}
         return {"speaker_wav": request.speaker_wav and list(request.speaker_wav), **named}
 
@@ -192,6 +197,17 @@ class Engine:
         text = {"question": heard.text, "answer": str(answer), "language": request.reading(heard.language)}
         speech = {"audio": audio, "sampling_rate": self.tts.sampling_rate, "cloned": cloned}
         return {**text, **speech, **({} if base is None else {"audio_base": base}), "timings": timings}
+
+    def _write_down(self, references: Sequence[Reference]) -> str:
+        """Return what is said in the recordings of a voice, in the language that Whisper detects."""
+        waves = [resample(each.array, each.sampling_rate, SAMPLING_RATE) for each in references]
+        try:
+            return " ".join(text for text, _ in transcribe(self.asr, waves, None))
+        except NoSpeech as error:
+            raise ValueError(
+                "Whisper understood no word of speaker_wav, and this voice imitates a recording with its words. Give "
+                "them as speaker_text, or another recording."
+            ) from error
 
     def _speak_whole(self, phrases: list[str], language: str, request: Request, clock: Clock, **options) -> np.ndarray:
         spoken = self.speak(((phrase, language) for phrase in phrases), request, clock, **options)

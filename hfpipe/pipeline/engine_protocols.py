@@ -86,6 +86,16 @@ class ResolvesVoices(Protocol):
 
 
 @runtime_checkable
+class WantsSpeakerText(Protocol):
+    """A `ResolvesVoices` that, while `wants_speaker_text` is True, imitates a recording with what is said in it.
+
+    Its `resolve_voice` takes `speaker_text`: the words, or a function that writes down a list of `Reference`s.
+    """
+
+    wants_speaker_text: bool
+
+
+@runtime_checkable
 class SpeaksLanguages(Protocol):
     """A `SpeechModel` that says which languages it speaks: ISO 639-1 codes, or None where it doesn't know."""
 

@@ -17,6 +17,7 @@ class Request:
         language: ISO 639-1 code of question and answer; None detects it.
         locale: the language with its region ("es-MX"), for the answer and how it is read aloud; None has no region.
         speaker_wav: recordings of the voice to answer in, decoded and checked.
+        speaker_text: what is said in these, for a part that wants to know; None lets Whisper write it down.
         speaker: instead of these, the name of a voice.
         compare: also speak in the part's own voice.
         system_prompt: the instruction to the LLM.
@@ -29,6 +30,7 @@ class Request:
     language: str | None = "es"
     locale: str | None = None
     speaker_wav: tuple[Reference, ...] | None = None
+    speaker_text: str | None = None
     speaker: str | None = None
     compare: bool = False
     system_prompt: str | None = None
@@ -42,8 +44,8 @@ class Request:
 
         Raises:
             TypeError: no such option.
-            ValueError, FileNotFoundError: a language that Whisper doesn't know, an unfit `speaker_wav`, or `compare`
-                without a voice to compare.
+            ValueError, FileNotFoundError: a language that Whisper doesn't know, an unfit `speaker_wav`, `speaker_text`
+                without it, or `compare` without a voice.
         """
         valid = [each.name for each in fields(self) if each.name != "locale"]  # it comes with the language
         unknown = sorted(options.keys() - set(valid))
@@ -55,12 +57,16 @@ class Request:
             options["locale"] = f"{code}-{region_of(str(tag))}" if code and region_of(str(tag)) else None
         if options.get("speaker_wav") is not None:
             options["speaker_wav"] = tuple(load_reference(options["speaker_wav"]))
+        if "speaker_wav" in options:  # the words of another recording say nothing of this one
+            options.setdefault("speaker_text", None)
         if options.get("history") is not None:
             options["history"] = tuple(options["history"])
         for name in ("generate_kwargs", "tts_kwargs"):
             if name in options:
                 options[name] = dict(options[name] or {})
         request = replace(self, **options)
+        if request.speaker_text is not None and request.speaker_wav is None:
+            raise ValueError("speaker_text is what is said in speaker_wav: give the recording as well.")
         if request.compare and not request.has_voice:
             raise ValueError("compare=True sets a cloned voice beside the part's own: give speaker_wav= as well.")
         return request
@@ -76,7 +82,7 @@ class Request:
 
     def in_own_voice(self) -> "Request":
         """Return the request without the voice that it asks for."""
-        return replace(self, speaker_wav=None, speaker=None, compare=False)
+        return replace(self, speaker_wav=None, speaker_text=None, speaker=None, compare=False)
 
     def llm_options(self) -> dict[str, Any]:
         """Return what the LLM is called with besides question and language: what was given, and nothing else."""

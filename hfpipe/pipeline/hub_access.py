@@ -23,6 +23,7 @@ DEFAULT_PARTS = {
 }
 XTTS_LICENSE_URL = "https://coqui.ai/cpml"
 XTTS_ID = split_revision(DEFAULT_PARTS["tts"])[0]
+CHATTERBOX_ID = "ResembleAI/chatterbox"
 TIMEOUT = 5  # seconds to wait for the Hub's first answer
 WITHOUT_HUB = "With no Hub at all: pip install 'hfpipe[offline]' and model=hfpipe.offline_repo()."
 

@@ -14,6 +14,7 @@ MODULES = {  # the module of each class of a part
     "RemoteLLM": "llm_remote",
     "XTTS": "tts_xtts",
     "Kokoro": "tts_kokoro",
+    "ChatterboxTTS": "tts_chatterbox",
     "TransformersTTS": "tts_transformers",
 }
 FALLBACKS = {"llm": "LLM", "tts": "TransformersTTS"}  # what loads a part that somebody else's class saved

@@ -1,14 +1,14 @@
-"""Load the part that speaks: XTTS, Kokoro, or any text-to-audio model of transformers."""
+"""Load the part that speaks: XTTS, Kokoro, Chatterbox, or any text-to-audio model of transformers."""
 
 from typing import Any
 
-from .hub_access import XTTS_ID
+from .hub_access import CHATTERBOX_ID, XTTS_ID
 from .hub_code import import_part
 from .hub_weights import read_config
 
 
 def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None, precision="auto"):
-    """Load the part that speaks: an `XTTS`, a `Kokoro` or a `TransformersTTS`, as its config.json says.
+    """Load the part that speaks: `XTTS`, `Kokoro`, `ChatterboxTTS` or `TransformersTTS`, as its config.json says.
 
     Args:
         name_or_path: a folder, or a Hub id such as `coqui/XTTS-v2` or `facebook/mms-tts-spa`.
@@ -24,9 +24,13 @@ def load_tts(name_or_path, revision=None, token=None, device=None, dtype=None, p
     """
     name = str(name_or_path)
     # The license of XTTS's weights is asked for before anything of them is downloaded.
-    config = {"model": "xtts"} if name == XTTS_ID else read_config(name, revision, token)
+    # Chatterbox's repo has no config.json.
+    known = {XTTS_ID: {"model": "xtts"}, CHATTERBOX_ID: {"model": "chatterbox"}}
+    config = known.get(name) or read_config(name, revision, token)
     if config.get("model") == "xtts":
         kind: type[Any] = import_part("XTTS")
+    elif config.get("model") == "chatterbox":
+        kind = import_part("ChatterboxTTS")
     elif config.get("model_type") == "kokoro":
         kind = import_part("Kokoro")
     else:

@@ -9,31 +9,34 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (
-    PocketTTSAudioTokenizerConfig,
-    PocketTTSAudioTokenizerModel,
-    SpeechT5HifiGan,
-    SpeechT5HifiGanConfig,
-    pipeline,
-)
-from transformers.utils import cached_file
+from transformers import AutoProcessor, SpeechT5HifiGan, SpeechT5HifiGanConfig, pipeline
+from transformers.utils import cached_file, is_diffusers_available
 
-from .audio import load_reference, resample
+from .audio import Reference, load_reference, resample
 from .cpu_precision import warn_of_precision
 from .cpu_threads import refuse_forked_process
 from .engine_cancel import add_cancel_hooks, holding
 from .errors import is_out_of_memory
 from .hub_weights import check_weights, read_config
+from .memo import Memo
 from .text_sentences import split_text
+from .tts_transformers_clone import (
+    CLONING,
+    CODECS,
+    LONGEST_PIECE,
+    LONGEST_POCKET,
+    LONGEST_REFERENCE,
+    POCKET,
+    WANT_WORDS,
+    ClonedVoice,
+    speak_in_voice,
+)
 from .tts_voices import check_voice
 
 VOCODER_ID = "microsoft/speecht5_hifigan"
 PAUSE_SECONDS = 0.2  # between the pieces of a text too long to say at once
-
-# Models whose processor takes a recording of a voice and needs nothing else to imitate it.
-CLONING = {"pocket_tts", "gradium_phonon_tts"}
+MAX_WORDS = 64  # references whose words are kept
 LONGEST_BARK = 180  # characters: Bark says at most about 13 s at once (suno-ai/bark, README.md)
-LONGEST_POCKET = 50  # tokens (transformers, PocketTTSProcessor.split_text)
 
 # ISO 639-3, which MMS checkpoints give, to ISO 639-1.
 ISO_639_1 = dict(
@@ -50,15 +53,17 @@ ISO_639_1 = dict(
 
 
 class TransformersTTS:
-    """Speak text with a text-to-audio model of transformers: VITS and MMS, SpeechT5, Bark, Pocket TTS and others.
+    """Speak text with a text-to-audio model of transformers: VITS and MMS, SpeechT5, Bark, CSM, Dia and others.
 
-    Only Pocket TTS imitates a `speaker_wav`. CSM, Dia and Higgs Audio want its words as well, and speak in a voice of
-    their own here.
+    Pocket TTS and VibeVoice imitate a `speaker_wav`; CSM, Dia and Higgs Audio imitate it with what is said in it, the
+    `speaker_text`. The others speak in voices of their own.
 
     Attributes:
         sampling_rate: Hz of the waveforms.
         languages: ISO 639-1 codes (the model's own for a language without one), or None where it doesn't say.
         clones: True if a `speaker_wav` is really imitated.
+        wants_speaker_text: True if that takes the words of the recording as well.
+        requirements: what it needs from PyPI besides transformers.
     """
 
     def __init__(self, pipe, speaker_embeddings: np.ndarray | None = None):
@@ -67,6 +72,9 @@ class TransformersTTS:
         self.sampling_rate = pipe.sampling_rate
         self.model_type = pipe.model.config.model_type
         self.clones = self.model_type in CLONING
+        self.wants_speaker_text = self.model_type in WANT_WORDS
+        self.requirements = ("diffusers",) if self.model_type == "vibevoice" else ()
+        self._words: Memo[str] = Memo(MAX_WORDS)  # by the recordings' content
         code = getattr(pipe.tokenizer, "language", None) if self.model_type == "vits" else None
         code = code and code.split("-")[0]  # "uig-script_arabic"
         self.languages = (ISO_639_1.get(code, code),) if code else None
@@ -91,11 +99,14 @@ class TransformersTTS:
 
         Raises:
             ValueError: not a text-to-audio model, or its files are damaged. OSError: a file is missing, or the Hub.
+            ImportError: VibeVoice without diffusers.
         """
         name, source = str(name_or_path), {"revision": revision, "token": token}
         dtype = dtype or torch.float32
         model_type = read_config(name, revision, token).get("model_type")
         warn_of_precision(f"the voice {name}", precision, str(dtype).removeprefix("torch."))
+        if model_type == "vibevoice" and not is_diffusers_available():
+            raise ImportError("VibeVoice needs diffusers: pip install 'hfpipe[vibevoice]'")
         given, embeddings = {}, None
         if model_type == "speecht5":
             given["vocoder"] = _load_vocoder(name, source)
@@ -103,6 +114,7 @@ class TransformersTTS:
             embeddings = np.load(found, allow_pickle=False) if found else None
         try:
             source["trust_remote_code"] = False
+            given |= _load_processor(name, model_type, source)
             pipe = pipeline("text-to-audio", model=name, device=device or "cpu", dtype=dtype, **source, **given)
         except Exception as error:  # a config that was tampered with makes transformers raise anything
             if is_out_of_memory(error):
@@ -113,14 +125,8 @@ class TransformersTTS:
                 "Give a text-to-speech model, such as facebook/mms-tts-spa, or copy its files again."
             ) from error
         check_weights(pipe.model, name, revision, token)
-        if model_type in CLONING and getattr(pipe.processor, "audio_tokenizer", None) is None:
-            classes = PocketTTSAudioTokenizerModel, PocketTTSAudioTokenizerConfig
-            codec = _load_beside(*classes, name, "codec", source)
-            if codec is None or pipe.processor is None:
-                raise ValueError(
-                    f"{name} lacks its processor or its codec, so it can't speak; copy all its files again."
-                )
-            pipe.processor.audio_tokenizer = codec
+        if model_type in CODECS and getattr(pipe.processor, "audio_tokenizer", None) is None:
+            raise ValueError(f"{name} lacks its processor or its codec, so it can't speak; copy all its files again.")
         return cls(pipe, embeddings).to(pipe.device)
 
     def save_pretrained(self, folder) -> None:
@@ -129,13 +135,13 @@ class TransformersTTS:
         folder.mkdir(parents=True, exist_ok=True)
         self.pipe.model.save_pretrained(folder)
         tokenizer = self.pipe.tokenizer if processor is None else processor.tokenizer
-        tokenizer = _without_dtype(tokenizer)
+        tokenizer = _as_loaded(tokenizer)
         if self.model_type == "bark":
             type(processor)(tokenizer).save_pretrained(folder)
             _save_voice_presets(processor, folder)
         else:
             (tokenizer if processor is None else _with_tokenizer(processor, tokenizer)).save_pretrained(folder)
-        if self.model_type in CLONING:  # or the processor would look for it where it was, perhaps on another machine
+        if self.model_type in CODECS:  # or the processor would look for it where it was, perhaps on another machine
             _save_beside(processor.audio_tokenizer, folder, "codec")
             config = json.loads((folder / "processor_config.json").read_text())
             config.pop("audio_tokenizer")
@@ -156,20 +162,28 @@ class TransformersTTS:
         self._hooks = add_cancel_hooks(self.pipe.model)
         return self
 
-    def resolve_voice(self, speaker_wav=None, speaker: str | None = None) -> np.ndarray | None:
-        """Return the waveform of a voice to imitate, float32 (samples,) at `sampling_rate`, or None for the own voice.
+    def resolve_voice(self, speaker_wav=None, speaker: str | None = None, speaker_text=None) -> ClonedVoice | None:
+        """Return a voice to imitate, or None for the own voice.
 
         A model that doesn't clone warns once of recordings, and speaks in its own voice.
 
+        Args:
+            speaker_wav: a recording, or several; at most 20 s for a model that wants the words.
+            speaker: must be None, since there are no named voices.
+            speaker_text: what is said in `speaker_wav`, or a function that writes down a list of `Reference`s, which
+                is called once for the same recordings. Only read if `wants_speaker_text`.
+
         Raises:
-            ValueError: a `speaker`, since there are no named voices, or a reference that `load_reference` refuses.
+            ValueError: a `speaker`, a reference that `load_reference` refuses or that is too long, or no words for it.
         """
         check_voice(speaker_wav, speaker, self)
         if speaker_wav is None:
             return None
         if self.clones:
             rate, references = self.sampling_rate, load_reference(speaker_wav)
-            return np.concatenate([resample(each.array, each.sampling_rate, rate) for each in references])
+            words = self._read_words(references, speaker_text) if self.wants_speaker_text else None
+            samples = [resample(each.array, each.sampling_rate, rate) for each in references]
+            return ClonedVoice(np.concatenate(samples), words)
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -179,22 +193,48 @@ class TransformersTTS:
             )
         return None
 
+    def _read_words(self, references: list[Reference], speaker_text) -> str:
+        """Return what is said in references, as it was given or written down."""
+        seconds = sum(len(each.array) / each.sampling_rate for each in references)
+        if seconds > LONGEST_REFERENCE:
+            raise ValueError(
+                f"speaker_wav lasts {seconds:.0f} s; {self.model_type} hears at most {LONGEST_REFERENCE} s. Cut it to "
+                "10 to 15 s, where a sentence ends."
+            )
+        if callable(speaker_text):
+            key = "".join(reference.sha256 for reference in references)
+            return self._words.get(key, lambda: speaker_text(references))
+        if speaker_text is None or not speaker_text.strip():
+            raise ValueError(
+                f"{self.model_type} imitates a recording with what is said in it; give the words as speaker_text, or "
+                "call the whole pipeline, whose Whisper writes them down."
+            )
+        return speaker_text.strip()
+
     def __call__(
-        self, text: str, language: str = "es", speaker_wav=None, *, voice: np.ndarray | None = None, **options
+        self,
+        text: str,
+        language: str = "es",
+        speaker_wav=None,
+        *,
+        speaker_text: str | None = None,
+        voice: ClonedVoice | None = None,
+        **options,
     ) -> np.ndarray:
         """Speak `text`, and return the waveform, float32 of shape (samples,) in [-1, 1] at `sampling_rate` Hz.
 
         Args:
-            text: what to say; Bark, SpeechT5 and Pocket TTS get it in pieces that they can say at once.
+            text: what to say; Bark, SpeechT5 and the models that clone get it in pieces that they can say at once.
             language: checked against `languages`, where the model says them.
             speaker_wav: a recording, or several, of the voice to speak with, see `resolve_voice`.
-            voice: instead of `speaker_wav`, what `resolve_voice` returned.
+            speaker_text: what is said in it, see `resolve_voice`.
+            voice: instead of both, what `resolve_voice` returned.
             options: for the model's `generate` (or `forward`: VITS). Two are hfpipe's: `voice_preset` of Bark, a name
                 such as `"v2/es_speaker_0"`; `speaker_embeddings` of SpeechT5, an x-vector of shape (1, 512).
 
         Raises:
             ValueError: no text, or none that the model can say; another language; no such preset; SpeechT5 without a
-                voice; a reference that `load_reference` refuses.
+                voice; a reference that `resolve_voice` refuses.
             TypeError: a `speed`, which these models don't have.
         """
         if not text or not text.strip():
@@ -207,13 +247,12 @@ class TransformersTTS:
         if "speed" in options:  # VITS would leave it unused, and say nothing
             raise TypeError("this model can't change its speed; leave speed out, or give another tts: XTTS or Kokoro.")
         refuse_forked_process()
-        voice = self.resolve_voice(speaker_wav) if voice is None else voice
-        speak = self._speak_pocket if self.clones else self._speak
+        voice = self.resolve_voice(speaker_wav, speaker_text=speaker_text) if voice is None else voice
         pause = np.zeros(int(PAUSE_SECONDS * self.sampling_rate), np.float32)
         spoken = []
         for piece in split_text(text, self._fits, language):
             with holding(self._speaking):
-                spoken += [pause, speak(piece, voice, dict(options))]
+                spoken += [pause, self._speak(piece, voice, dict(options))]
         return np.clip(np.concatenate(spoken[1:]), -1.0, 1.0).astype(np.float32, copy=False)
 
     def _fits(self, text: str) -> bool:
@@ -222,12 +261,14 @@ class TransformersTTS:
             return len(text) <= LONGEST_BARK
         if self.model_type == "speecht5":
             return len(self.pipe.tokenizer(text)["input_ids"]) <= self.pipe.model.config.max_text_positions
-        if self.model_type in CLONING:
+        if self.model_type in POCKET:
             return len(self.pipe.tokenizer(text)["input_ids"]) <= LONGEST_POCKET
-        return True
+        return not self.clones or len(text) <= LONGEST_PIECE
 
-    def _speak(self, text: str, voice: np.ndarray | None, options: dict) -> np.ndarray:
-        """Speak one piece of text with the stock pipeline, which ignores `voice`."""
+    def _speak(self, text: str, voice: ClonedVoice | None, options: dict) -> np.ndarray:
+        """Speak one piece of text: in a voice to imitate, or else with the stock pipeline."""
+        if self.clones:
+            return speak_in_voice(self.pipe, text, voice, options)
         preprocess = {}
         if self.model_type == "vits" and not self.pipe.tokenizer.prepare_for_tokenization(text)[0].strip():
             raise ValueError(f"{text!r} holds no letter that this model knows; write it in words of its language.")
@@ -237,21 +278,6 @@ class TransformersTTS:
             preprocess["voice_preset"] = self._check_preset(options.pop("voice_preset"))
         waveform = self.pipe(text, preprocess_params=preprocess, forward_params=options)["audio"]
         return np.atleast_1d(waveform.mean(axis=0) if waveform.ndim == 2 else waveform)
-
-    def _speak_pocket(self, text: str, voice: np.ndarray | None, options: dict) -> np.ndarray:
-        """Speak one piece of text with Pocket TTS, whose latents the stock pipeline doesn't decode."""
-        processor, model = self.pipe.processor, self.pipe.model
-        content = [] if voice is None else [{"type": "audio", "audio": voice}]
-        content.append({"type": "text", "text": text})
-        inputs = processor.apply_chat_template(
-            [{"role": "user", "content": content}],
-            tokenize=True,
-            return_dict=True,
-            processor_kwargs={"return_tensors": "pt", "sampling_rate": self.sampling_rate},
-        ).to(model.device, dtype=model.dtype)
-        with torch.inference_mode():
-            output = model.generate(**inputs, **options, return_dict_in_generate=True)
-            return processor.decode(output.audio_latents, output.audio_latents_mask)[0].numpy()
 
     def _read_embeddings(self, given) -> torch.Tensor:
         given = self._speaker_embeddings if given is None else given
@@ -276,10 +302,12 @@ class TransformersTTS:
         )
 
 
-def _without_dtype(tokenizer):
-    """Return a copy of a tokenizer without the dtype that `pipeline` leaves in it, which JSON can't hold."""
+def _as_loaded(tokenizer):
+    """Return a copy of a tokenizer without what its use left in it: a dtype, which JSON can't hold, and padding."""
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.init_kwargs.pop("dtype", None)
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 
@@ -292,6 +320,17 @@ def _with_tokenizer(processor, tokenizer):
 
 def _find(name: str, file: str, source: dict) -> str | None:
     return cached_file(name, file, **source, _raise_exceptions_for_missing_entries=False)
+
+
+def _load_processor(name: str, model_type: str | None, source: dict) -> dict:
+    """Return the processor, as arguments of `pipeline`, of a model whose codec `_save_beside` wrote beside it."""
+    if model_type not in CODECS:
+        return {}
+    codec = _load_beside(*CODECS[model_type], name, "codec", source)
+    if codec is None:  # the processor of the model's authors names a codec on the Hub
+        return {}
+    processor = AutoProcessor.from_pretrained(name, audio_tokenizer=codec, **source)
+    return {"processor": processor, "tokenizer": processor.tokenizer}
 
 
 def _load_vocoder(name: str, source: dict) -> SpeechT5HifiGan:

@@ -145,6 +145,8 @@ class VoiceQAPipeline(Pipeline):
                 generator or a dataset of them (rows with an "audio" column).
             speaker_wav: a recording, or several, of the voice to answer in: 10 to 15 s by a speaker who agreed to be
                 cloned. None is the voice part's own.
+            speaker_text: what is said in `speaker_wav`, for voices that imitate it with its words (CSM, Dia, Higgs
+                Audio); None lets Whisper write it down.
             speaker: instead of `speaker_wav`, the name of a voice that the part has, or that `pipe.tts.save_voice`
                 keeps.
             language: code ("es") or English name of the question's and the answer's language; None detects it. With a
