@@ -98,8 +98,10 @@ def search(
     while tokens.shape[1] < limit:
         raise_if_cancelled()
         gains = suppress(tokens, decoder(given))
-        sums, places = (totals[:, None] + gains).flatten().topk((1 + ends.numel()) * BEAMS)
-        rows, next_tokens = places // gains.shape[1], places % gains.shape[1]
+        count = (1 + ends.numel()) * BEAMS
+        gains, candidates = gains.topk(count)  # of each beam, which is faster than of all at once
+        sums, places = (totals[:, None] + gains).flatten().topk(count)
+        rows, next_tokens = places // count, candidates.flatten()[places]
         is_end = torch.isin(next_tokens, ends)
         said = tokens.shape[1] - length
         for place in is_end[:BEAMS].nonzero()[:, 0].tolist():

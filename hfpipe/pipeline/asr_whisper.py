@@ -292,10 +292,11 @@ def prompt_tokens(asr: AutomaticSpeechRecognitionPipeline, language: str, task: 
     if config.is_multilingual:
         # Whisper with neither language nor task degenerates into one repeated word, so both are always given.
         names = [f"<|{language}|>", f"<|{task}|>", *names]
-    if names[0] not in asr.tokenizer.get_vocab():
+    ids = asr.tokenizer.convert_tokens_to_ids(names)  # the whole vocabulary would take 20 ms
+    if ids[0] is None or asr.tokenizer.convert_ids_to_tokens(ids[0]) != names[0]:
         known = sorted(name.strip("<|>") for name in config.lang_to_id)
         raise ValueError(f"this Whisper doesn't know the language {language!r}; it knows {', '.join(known)}.")
-    return [config.decoder_start_token_id, *asr.tokenizer.convert_tokens_to_ids(names)]
+    return [config.decoder_start_token_id, *ids]
 
 
 def hear_long(asr: AutomaticSpeechRecognitionPipeline, samples: np.ndarray, language: str | None) -> str:

@@ -1,40 +1,17 @@
 """Weight-only int8 quantization of linear layers on a CPU: the activations stay in float32."""
 
-import threading
-
-import numba
 import numpy as np
 import torch
 from numba import prange
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from . import cpu_vnni
+from .cpu_compiled import compiled, run_parallel
+
 TINY = np.finfo(np.float32).tiny
 LARGEST = 127  # magnitude of a quantized weight; the quantization is symmetric
 OUTPUTS = 4  # outputs per tile, for two input rows at a time; this many accumulators fit into the registers
-# Allow reassociation, without which sums aren't vectorized, but keep the semantics of NaN and infinity.
-NUMBA_OPTIONS = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
-_numba_lock = threading.Lock()  # not every threading layer of numba may be used by two threads at the same time
-
-
-def compiled(**options):
-    """Return a decorator that compiles a function with numba on its first call, with an on-disk cache if possible."""
-
-    def decorate(function):
-        try:
-            return numba.njit(cache=True, **NUMBA_OPTIONS, **options)(function)
-        except RuntimeError:  # no writable folder for the cache
-            return numba.njit(**NUMBA_OPTIONS, **options)(function)
-
-    return decorate
-
-
-def run_parallel(function, *arguments) -> None:
-    """Call a function compiled with `parallel=True` on as many threads as torch uses, passed as the last argument."""
-    threads = torch.get_num_threads()
-    with _numba_lock:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        function(*arguments, threads)
 
 
 class Int8Linear(nn.Module):
@@ -54,6 +31,10 @@ class Int8Linear(nn.Module):
         self._rounded, self._scales = round_weights(layer)
         bias = torch.zeros(len(self._scales)) if layer.bias is None else layer.bias.detach().float()
         self._bias = bias.numpy()
+        self._sums = None
+        if cpu_vnni.has_vnni():
+            self._rounded = cpu_vnni.pad_weights(self._rounded)
+            self._sums = cpu_vnni.sum_weights(self._rounded)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features), in the dtype of the inputs and without gradients."""
@@ -64,8 +45,12 @@ class Int8Linear(nn.Module):
 
     def multiply(self, rows: np.ndarray, outputs: np.ndarray) -> None:
         """Map contiguous float32 rows of shape (rows, in_features), and write the result to (rows, out_features)."""
+        threads = torch.get_num_threads()
+        if self._sums is not None:
+            cpu_vnni.multiply(self._rounded, self._scales, self._bias, self._sums, rows, outputs, threads)
+            return
         arrays = self._rounded, self._scales, self._bias, rows, outputs
-        if torch.get_num_threads() == 1:
+        if threads == 1:
             _multiply(*arrays, 0, len(self._scales))
         else:
             run_parallel(_multiply_shared, *arrays)
@@ -79,9 +64,9 @@ def round_weights(layer: nn.Linear | Conv1D) -> tuple[np.ndarray, np.ndarray]:
     """
     weight, is_transposed = layer.weight.detach().float().contiguous(), isinstance(layer, Conv1D)
     scales = np.full(weight.shape[1 if is_transposed else 0], TINY, np.float32)
-    rounded = torch.empty(weight.shape, dtype=torch.int8)
-    _round(weight.numpy(), is_transposed, scales, rounded.numpy())
-    return (rounded.t().contiguous() if is_transposed else rounded).numpy(), scales
+    rounded = np.empty(weight.shape, np.int8)  # numpy asks for huge pages, which are read faster; torch doesn't
+    _round(weight.numpy(), is_transposed, scales, rounded)
+    return np.ascontiguousarray(rounded.T) if is_transposed else rounded, scales
 
 
 @compiled()

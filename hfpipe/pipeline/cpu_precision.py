@@ -51,7 +51,8 @@ class MixedLinear(Int8Linear):
     """A linear layer that multiplies a row or two by int8 weights, and more by bfloat16 ones.
 
     A decoding step waits for the weights to come from memory, a prompt for the multiplications, and some CPUs multiply
-    in bfloat16 several times as fast. Weights that are in bfloat16 already take no further memory.
+    in bfloat16 several times as fast. Weights that are in bfloat16 already are multiplied as they are, and so take no
+    further memory; others are laid out as oneDNN likes them.
 
     Args:
         layer: an `nn.Linear` or a `Conv1D`. Its parameters stay, so that the model saves as before.
@@ -59,15 +60,17 @@ class MixedLinear(Int8Linear):
 
     def __init__(self, layer: nn.Linear | Conv1D):
         super().__init__(layer)
-        weight = layer.weight.detach().bfloat16()
-        self._narrow = weight.t() if isinstance(layer, Conv1D) else weight
+        weight = layer.weight.detach().t() if isinstance(layer, Conv1D) else layer.weight.detach()
+        self._is_packed = weight.dtype != torch.bfloat16
+        self._narrow = pack_bfloat16(weight) if self._is_packed else weight
         self._narrow_bias = None if layer.bias is None else layer.bias.detach().bfloat16()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map (..., inputs) to (..., outputs), in the inputs' dtype; there is no gradient."""
         if inputs.numel() <= FEW_ROWS * inputs.shape[-1]:
             return super().forward(inputs)
-        return F.linear(inputs.detach().bfloat16(), self._narrow, self._narrow_bias).to(inputs.dtype)
+        multiply = multiply_bfloat16 if self._is_packed else F.linear
+        return multiply(inputs.detach().bfloat16(), self._narrow, self._narrow_bias).to(inputs.dtype)
 
 
 LAYERS = {"int8": Int8Linear, "bfloat16": BFloat16Linear, "mixed": MixedLinear}

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numba import prange
 
-from .cpu_int8 import compiled, run_parallel
+from .cpu_compiled import compiled, run_parallel
 
 
 class Steps:

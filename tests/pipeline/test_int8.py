@@ -1,4 +1,4 @@
-"""`Int8Linear` rounds the weights, and nothing else."""
+"""`Int8Linear` rounds the weights, and nothing else, whether the CPU has VNNI or not."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,10 +10,21 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from hfpipe.pipeline import cpu_vnni
 from hfpipe.pipeline.cpu_int8 import Int8Linear, round_weights
 from hfpipe.pipeline.cpu_threads import limit_threads
 
 SIZES = st.integers(1, 40)
+WIDTHS = st.integers(1, 2 * cpu_vnni.LANES + 1)
+
+
+@pytest.fixture(params=[True, False], ids=["vnni", "loops"], scope="module", autouse=True)
+def has_vnni(request):
+    if request.param and not cpu_vnni.has_vnni():
+        pytest.skip("this CPU has no VNNI")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_vnni, "has_vnni", lambda: request.param)
+        yield
 
 
 def layer_of(inputs, outputs, bias=True, turned=False, seed=0):
@@ -25,7 +36,7 @@ def layer_of(inputs, outputs, bias=True, turned=False, seed=0):
     return layer.requires_grad_(False)
 
 
-@given(rows=st.integers(0, 7), inputs=SIZES, outputs=SIZES, bias=st.booleans(), turned=st.booleans(), seed=SIZES)
+@given(rows=st.integers(0, 7), inputs=WIDTHS, outputs=SIZES, bias=st.booleans(), turned=st.booleans(), seed=SIZES)
 @settings(deadline=None, max_examples=80)
 def test_only_weights_are_rounded(rows, inputs, outputs, bias, turned, seed):
     layer = layer_of(inputs, outputs, bias, turned, seed)
@@ -66,6 +77,14 @@ def test_weights_of_zero_and_inputs_that_are_no_numbers():
 def test_rows_that_lie_apart_in_memory():
     layer, x = layer_of(8, 3), torch.randn(8, 10).t()
     torch.testing.assert_close(Int8Linear(layer)(x), Int8Linear(layer)(x.contiguous()), atol=0, rtol=0)
+
+
+def test_a_large_layer_is_shared_between_threads():
+    layer, x = layer_of(1024, cpu_vnni.PARALLEL // 1024 + 3), torch.randn(1, 1024)
+    rounded, scales = round_weights(layer)
+    expected = (x.double().numpy() @ (rounded * scales[:, None].astype(np.float64)).T) + layer.bias.numpy()
+    with limit_threads(3):
+        np.testing.assert_allclose(Int8Linear(layer)(x).numpy(), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_several_threads_may_multiply_at_once():
