@@ -12,7 +12,7 @@ from hfpipe.pipeline.text_speakable import speakable
 
 from ..data import split
 from .batches import Clip
-from .check import MAX_SECONDS, VoiceReport, check_voice
+from .check import MAX_SECONDS, VoiceReport, check_voice, load_ears
 from .codes import Codec, compute_codes
 from .options import VoiceOptions
 
@@ -66,12 +66,9 @@ def encode_text(tokenizer, sentence: str, language: str) -> torch.Tensor:
 def _read_clips(options: VoiceOptions, table: str, xtts, codec: Codec) -> tuple[list[Clip], VoiceReport, dict]:
     """Return the clips of a table that can be trained on, its report, and what the training's report says of it."""
     with PartialState().main_process_first():  # the others find what it measured
-        report = check_voice(
-            table,
-            language=options.language,
-            asr=options.asr if options.drop_contradicted else None,
-            max_seconds=min(options.max_seconds, MAX_SECONDS),
-        )
+        ears = load_ears(options.asr, options.language) if options.drop_contradicted else None
+        limit = min(options.max_seconds, MAX_SECONDS)
+        report = check_voice(table, language=options.language, ears=ears, max_seconds=limit)
     unknown = xtts.tokenizer.tokenizer.token_to_id("[UNK]")
     kept, dropped = [], Counter(report.as_dict()["dropped"])
     for row in report.rows_kept:

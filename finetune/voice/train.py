@@ -18,6 +18,7 @@ from ..card import public_name
 from ..checkpoints import CheckpointCallback, EarlyStopping, last_complete_checkpoint
 from ..options import save_options
 from ..report import machine, write_json
+from ..termination import StopOnSigterm
 from ..train import BEFORE, push, refuse_used_folder
 from .batches import Clip, ClipDataset, VoiceCollator
 from .card import write_card
@@ -129,7 +130,7 @@ def _make_trainer(options: VoiceOptions, xtts, collator: VoiceCollator, splits: 
         train_dataset=ClipDataset.for_training(splits.train, rows_per_step, steps, options.seed),
         eval_dataset=ClipDataset.for_evaluation(splits.validation) if splits.validation else None,
         data_collator=collator,
-        callbacks=[CheckpointCallback(lowest_loss), *early],
+        callbacks=[CheckpointCallback(lowest_loss), StopOnSigterm(say), *early],
         read_back=read_back,
     )
 

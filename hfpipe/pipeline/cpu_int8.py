@@ -6,8 +6,8 @@ from numba import prange
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from . import cpu_vnni
 from .cpu_compiled import compiled, run_parallel
+from .cpu_vnni import has_vnni, multiply_digits, pad_weights, sum_weights
 
 TINY = np.finfo(np.float32).tiny
 LARGEST = 127  # magnitude of a quantized weight; the quantization is symmetric
@@ -32,9 +32,9 @@ class Int8Linear(nn.Module):
         bias = torch.zeros(len(self._scales)) if layer.bias is None else layer.bias.detach().float()
         self._bias = bias.numpy()
         self._sums = None
-        if cpu_vnni.has_vnni():
-            self._rounded = cpu_vnni.pad_weights(self._rounded)
-            self._sums = cpu_vnni.sum_weights(self._rounded)
+        if has_vnni():
+            self._rounded = pad_weights(self._rounded)
+            self._sums = sum_weights(self._rounded)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features), in the dtype of the inputs and without gradients."""
@@ -47,7 +47,7 @@ class Int8Linear(nn.Module):
         """Map contiguous float32 rows of shape (rows, in_features), and write the result to (rows, out_features)."""
         threads = torch.get_num_threads()
         if self._sums is not None:
-            cpu_vnni.multiply(self._rounded, self._scales, self._bias, self._sums, rows, outputs, threads)
+            multiply_digits(self._rounded, self._scales, self._bias, self._sums, rows, outputs, threads)
             return
         arrays = self._rounded, self._scales, self._bias, rows, outputs
         if threads == 1:

@@ -44,7 +44,7 @@ def _is_exact() -> bool:
     outputs = np.empty((1, 2), np.float32)
     rounded = pad_weights(np.full((2, 2 * LANES), [[127], [-127]], np.int8))
     ones, zeros = np.ones(2, np.float32), np.zeros(2, np.float32)
-    multiply(rounded, ones, zeros, sum_weights(rounded), np.ones((1, 2 * LANES), np.float32), outputs, 1)
+    multiply_digits(rounded, ones, zeros, sum_weights(rounded), np.ones((1, 2 * LANES), np.float32), outputs, 1)
     return outputs.tolist() == [[127 * 2 * LANES, -127 * 2 * LANES]]
 
 
@@ -59,7 +59,7 @@ def sum_weights(rounded: np.ndarray) -> np.ndarray:
     return rounded.sum(axis=1, dtype=np.int64)
 
 
-def multiply(rounded, scales, bias, sums, rows, outputs, threads: int) -> None:
+def multiply_digits(rounded, scales, bias, sums, rows, outputs, threads: int) -> None:
     """Multiply rows by weights.
 
     Args:

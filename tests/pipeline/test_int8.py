@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from hfpipe.pipeline import cpu_vnni
+from hfpipe.pipeline import cpu_int8, cpu_vnni
 from hfpipe.pipeline.cpu_int8 import Int8Linear, round_weights
 from hfpipe.pipeline.cpu_threads import limit_threads
 
@@ -23,7 +23,7 @@ def has_vnni(request):
     if request.param and not cpu_vnni.has_vnni():
         pytest.skip("this CPU has no VNNI")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu_vnni, "has_vnni", lambda: request.param)
+        patch.setattr(cpu_int8, "has_vnni", lambda: request.param)
         yield
 
 
