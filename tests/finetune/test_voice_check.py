@@ -1,5 +1,6 @@
 """Recordings that would spoil a voice are dropped, counted and named, each kind in a row of real sound."""
 
+import contextlib
 import csv
 import json
 import os
@@ -258,11 +259,14 @@ def test_a_voice_needs_a_statement_of_consent(statement):
     assert require_consent(" Ana Pérez, in writing ") == "Ana Pérez, in writing"
 
 
+COUNT = 64  # rows, in four batches, so that a signal after the first one comes before the last
+
+
 @pytest.mark.slow
 def test_an_interrupted_check_leaves_nothing_half_written_and_goes_on(tmp_path, voice):
     rows = Rows(tmp_path)
-    for i in range(32):
-        rows.add("", voice * (1 - i / 100), SAID)
+    for i in range(COUNT):
+        rows.add("", voice * (1 - i / 200), SAID)
     table = rows.write()
     command = [sys.executable, "-m", "finetune", "check-voice", str(table), "--asr", "none"]
     command += ["--out", str(tmp_path / "report.json"), "--kept", str(tmp_path / "clean.csv")]
@@ -279,11 +283,11 @@ def test_an_interrupted_check_leaves_nothing_half_written_and_goes_on(tmp_path, 
     assert not (tmp_path / "report.json").exists() and not (tmp_path / "clean.csv").exists()
     assert not list(tmp_path.rglob("*.partial*"))
     measured = count(database)
-    assert 0 < measured < 32
+    assert 0 < measured < COUNT
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=200)
     assert done.returncode == 1 and "--consent is ''" in done.stderr  # checked and written, but not to be trained on
-    assert "32 of 32 rows are usable" in done.stdout and count(database) == 32
-    assert len(read_table(tmp_path / "clean.csv")) == 32
+    assert f"{COUNT} of {COUNT} rows are usable" in done.stdout and count(database) == COUNT
+    assert len(read_table(tmp_path / "clean.csv")) == COUNT
     done = subprocess.run([*command, "--consent", "synthetic voices"], env=environment, timeout=60)
     assert done.returncode == 0
 
@@ -292,7 +296,7 @@ def count(database: Path) -> int:
     import sqlite3
 
     try:
-        with sqlite3.connect(database) as connection:
+        with contextlib.closing(sqlite3.connect(database, timeout=0)) as connection:
             return connection.execute("SELECT count(*) FROM kept").fetchone()[0]
     except sqlite3.OperationalError:  # not made yet, or locked
         return 0

@@ -147,7 +147,7 @@ def test_the_code_that_travels_needs_no_more_than_it_says(make, tmp_path):
     make().save_pretrained(tmp_path / "repo")
     names = {"PIL": "pillow", "huggingface_hub": "transformers", "yaml": "transformers", "numpy": "transformers"}
     names |= {"safetensors": "transformers", "jinja2": "torch", "silero_vad": "silero-vad"}
-    names["markdown_it"] = "markdown-it-py"
+    names |= {"markdown_it": "markdown-it-py", "llvmlite": "numba"}
     for file in (tmp_path / "repo").glob("*.py"):
         code = file.read_text()
         assert "hfpipe import" not in code and "import hfpipe" not in code

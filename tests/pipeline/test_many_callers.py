@@ -290,12 +290,17 @@ def test_no_memory_is_left_by_streams(make):
     pipe = make()
     for _ in range(3):
         list(pipe.stream(QUESTION))
-    gc.collect()
-    before = psutil.Process().memory_info().rss
-    for _ in range(20):
-        list(pipe.stream(QUESTION))
-    gc.collect()
-    assert psutil.Process().memory_info().rss - before < 30e6
+    growths = []
+    for _ in range(3):  # what is compiled or cached late makes one round grow, a leak each of them
+        gc.collect()
+        before = psutil.Process().memory_info().rss
+        for _ in range(20):
+            list(pipe.stream(QUESTION))
+        gc.collect()
+        growths.append(psutil.Process().memory_info().rss - before)
+        if growths[-1] < 30e6:
+            return
+    raise AssertionError(f"20 streams left {growths} bytes, round after round")
 
 
 @pytest.mark.slow
