@@ -272,14 +272,15 @@ def test_an_interrupted_check_leaves_nothing_half_written_and_goes_on(tmp_path, 
     command += ["--out", str(tmp_path / "report.json"), "--kept", str(tmp_path / "clean.csv")]
     environment = os.environ | {"HFPIPE_CACHE": str(tmp_path / "cache")}
     options = {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, **options)
+    # A program that was started in the background, as the tests may be, ignores SIGINT, and what it starts does too.
+    process = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options)
     database = tmp_path / "cache" / "voice-check" / "voice-check-1.sqlite"
     deadline = time.monotonic() + 120
     while not (database.exists() and count(database)) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "The same command goes on." in errors
+    assert process.returncode == 130 and "The same command goes on." in errors, errors
     assert not (tmp_path / "report.json").exists() and not (tmp_path / "clean.csv").exists()
     assert not list(tmp_path.rglob("*.partial*"))
     measured = count(database)
