@@ -1,7 +1,6 @@
 """Turn recordings into XTTS's audio codes, once, and keep them in shards that an interrupted run finds again."""
 
 import hashlib
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from tqdm.auto import tqdm
 
 from hfpipe.pipeline.audio import load_audio
 from hfpipe.pipeline.files import atomic_write
+from hfpipe.pipeline.tts_xtts_checkpoint import load_weights
 
 from .xtts import DVAE, MEL_STATS
 
@@ -38,7 +38,7 @@ class Codec(nn.Module):
         super().__init__()
         self.stride = xtts.args.gpt_code_stride_len
         stats = folder / MEL_STATS
-        self.mel_norms = _read_weights(stats) if stats.is_file() else xtts.mel_stats
+        self.mel_norms = load_weights(stats) if stats.is_file() else xtts.mel_stats
         self.mel = TorchMelSpectrogram(mel_norm_file=None, sampling_rate=SAMPLING_RATE)
         self.mel.mel_norms = self.mel_norms
         # The sizes are those of coqui-tts's GPTTrainer.
@@ -54,7 +54,7 @@ class Codec(nn.Module):
             use_transposed_convs=False,
         )
         try:
-            missing, _ = self.dvae.load_state_dict(_read_weights(folder / DVAE), strict=False)
+            missing, _ = self.dvae.load_state_dict(load_weights(folder / DVAE), strict=False)
         except RuntimeError as error:
             raise ValueError(f"{folder / DVAE} doesn't fit this XTTS ({str(error)[:300]}).") from error
         if missing := [name for name in missing if name.startswith(("encoder.", "codebook."))]:
@@ -93,16 +93,3 @@ def compute_codes(paths: list[Path], folder: Path, codec: Codec) -> list[torch.T
         kept = load_file(file)
         codes += [kept[str(i)].long() for i in range(len(part))]
     return codes
-
-
-def _read_weights(path: Path):
-    """Load tensors that torch saved; code in the file is never run."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} isn't a file of plain weights, so it wasn't loaded and nothing in it was run. Download it again, "
-            f"from somebody you trust. ({str(error)[:200]})"
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or truncated ({error}). Copy or download it again.") from error

@@ -139,24 +139,14 @@ def read_speakers(folder: Path) -> dict:
     return speakers
 
 
-def _read_pickle(path: Path) -> dict:
-    """Load a dict of tensors saved by torch on the CPU; code in the file is never run.
+def load_weights(path: Path):
+    """Load what torch saved to a file, on the CPU; code in the file is never run.
 
     Raises:
         ValueError: the file holds anything but weights, or is damaged.
     """
     try:
-        from TTS.config.shared_configs import BaseDatasetConfig
-        from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
-
-        allowed = [  # config classes pickled in Coqui's own files, two of them under their former module
-            BaseDatasetConfig,
-            XttsConfig,
-            (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
-            (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
-        ]
-        with torch.serialization.safe_globals(allowed):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} isn't a file of plain weights, so it wasn't loaded and nothing in it was run: "
@@ -164,6 +154,25 @@ def _read_pickle(path: Path) -> dict:
         ) from error
     except (RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is damaged or truncated ({error}). Copy or download it again.") from error
+
+
+def _read_pickle(path: Path) -> dict:
+    """Load a dict of tensors saved by torch on the CPU; code in the file is never run.
+
+    Raises:
+        ValueError: the file holds anything but weights, or is damaged.
+    """
+    from TTS.config.shared_configs import BaseDatasetConfig
+    from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
+
+    allowed = [  # config classes pickled in Coqui's own files, two of them under their former module
+        BaseDatasetConfig,
+        XttsConfig,
+        (XttsArgs, "TTS.tts.models.xtts.XttsArgs"),
+        (XttsAudioConfig, "TTS.tts.models.xtts.XttsAudioConfig"),
+    ]
+    with torch.serialization.safe_globals(allowed):
+        content = load_weights(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dict; give a file that coqui-tts wrote.")
     return content
